@@ -1,0 +1,10 @@
+//! `ashlar node`.
+
+/// Arguments of `ashlar node`.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs the command.
+pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
+    anyhow::bail!("not built yet")
+}

@@ -1,0 +1,52 @@
+//! The `ashlar` command line.
+
+mod commands;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A storage stack whose hot paths run in the kernel.
+#[derive(Parser)]
+#[command(name = "ashlar", version, about, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole object store in this process, on loopback, without privileges
+    Up(commands::up::Args),
+    /// Run the roles that a configuration file gives this host
+    Node(commands::node::Args),
+    /// Put, get, list and remove objects
+    Obj(commands::obj::Args),
+    /// Say what this host can do, what is missing and how to fix it
+    Doctor(commands::doctor::Args),
+    /// Build, inspect, disturb and remove a cluster of network namespaces (root)
+    Lab(commands::lab::Args),
+    /// Measure, beside a peer, and report
+    Bench(commands::bench::Args),
+    /// Run a protocol in the deterministic simulator
+    Sim(commands::sim::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Up(args) => commands::up::run(args),
+        Command::Node(args) => commands::node::run(args),
+        Command::Obj(args) => commands::obj::run(args),
+        Command::Doctor(args) => commands::doctor::run(args),
+        Command::Lab(args) => commands::lab::run(args),
+        Command::Bench(args) => commands::bench::run(args),
+        Command::Sim(args) => commands::sim::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: scripts and people read the last line of stderr.
+            eprintln!("ashlar: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

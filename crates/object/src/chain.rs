@@ -1,0 +1,711 @@
+//! One partition's replica in its chain: a state machine.
+//!
+//! Chain replication (van Renesse and Schneider, OSDI 2004) with CRAQ's reads ([`crate::read`]).
+//! The head numbers the writes of its partition 1, 2, 3, …; each replica persists them in that
+//! order and only then passes them on, so that what a replica holds is always a prefix of what its
+//! predecessor holds. The tail's persisted prefix is what is committed; the word of it travels back
+//! up the chain and lets each replica drop what is superseded, and the head answer.
+//!
+//! | message    | from → to               | meaning |
+//! |------------|-------------------------|---------|
+//! | `Prepare`  | predecessor → successor | persist this entry and pass it on |
+//! | `Probe`    | predecessor → successor | tell me where to resume; sent when a link comes up or progress stalls |
+//! | `Resume`   | successor → predecessor | I accepted up to here: send what follows |
+//! | `Progress` | successor → predecessor | committed up to here; writable or not |
+//! | `BodyMissing` | successor → predecessor | ship the staged body of this entry, then prepare it again |
+//!
+//! # The shell's duties
+//! 1. **Persist before send**: perform [`Output::Persist`] in order, synced, and report with
+//!    [`Replica::handle_persisted`]. Several may share one sync.
+//! 2. A staged body is complete and synced at this replica before its `Prepare` is handed in with
+//!    `body_present`, and at the head before the write is handed in.
+//! 3. Perform [`Output::Release`] only after everything persisted so far; it may be lost in a crash
+//!    and is repeated after the restart.
+//! 4. Messages may be lost, repeated, delayed and reordered. [`Replica::handle_link`] says when a
+//!    link comes up: what was sent on it before is gone.
+//! 5. Call [`Replica::handle_timeout`] at [`Replica::poll_timeout`], and drain
+//!    [`Replica::poll_output`] after every call.
+//! 6. Reads take [`Replica::committed`] after their snapshot of the storage and only while
+//!    [`Replica::serves_reads`].
+
+use crate::{
+    Body, Change, Entry, Key, ObjectMeta, Operation, Version,
+    condition::{Conditions, Verdict},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// Bounds and times of a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether somebody sends to this replica: it is not the head.
+    pub has_predecessor: bool,
+    /// Whether this replica passes writes on: it is not the tail.
+    pub has_successor: bool,
+    /// The most entries that wait for their commit; beyond, the head refuses writes.
+    pub window_entries_max: usize,
+    /// The most bytes of inline bodies that wait for their commit.
+    pub window_bytes_max: usize,
+    /// After this long without progress the successor is probed.
+    pub retry_ms: u64,
+}
+
+/// What a replica found on its disk.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The highest version persisted.
+    pub applied: Version,
+    /// A version up to which the partition is known to be committed; may lag behind.
+    pub committed: Version,
+    /// All entries above `committed`, in order, without gaps, up to `applied`.
+    pub window: Vec<Entry>,
+    /// Whether the replica once agreed with its neighbours on what it must hold.
+    pub joined: bool,
+}
+
+/// The neighbour a message comes from or goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Neighbour {
+    /// The replica before this one.
+    Predecessor,
+    /// The replica after this one.
+    Successor,
+}
+
+/// What replicas of a chain say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Persist this entry and pass it on.
+    Prepare(Entry),
+    /// Where should I resume?
+    Probe {
+        /// What the sender knows to be committed: the receiver must hold at least this.
+        committed: Version,
+    },
+    /// Send what follows `accepted`.
+    Resume {
+        /// The highest version that the sender has taken in.
+        accepted: Version,
+        /// As in [`Message::Progress`].
+        committed: Version,
+        /// As in [`Message::Progress`].
+        writable: bool,
+    },
+    /// How far the chain has come.
+    Progress {
+        /// Everything up to here is committed.
+        committed: Version,
+        /// Whether the sender and everything behind it can take writes.
+        writable: bool,
+    },
+    /// The staged body of this entry is not here.
+    BodyMissing {
+        /// The entry.
+        version: Version,
+    },
+}
+
+/// Names a client's write until it is answered; the shell chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A client's write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Key and change.
+    pub operation: Operation,
+    /// Evaluated against the newest version at the moment the write is numbered.
+    pub conditions: Conditions,
+}
+
+/// How a write came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every replica has persisted it.
+    Committed {
+        /// Its number.
+        version: Version,
+        /// Whether it replaced or removed an object.
+        replaced: bool,
+    },
+    /// A condition does not hold; nothing has changed.
+    PreconditionFailed,
+    /// The object to remove does not exist.
+    NotFound,
+    /// Nothing has been done and nothing will be.
+    Refused(Refusal),
+}
+
+/// Why a write is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Writes enter at the head.
+    #[error("this node is not the head of the key's chain")]
+    NotHead,
+    /// A replica of the chain cannot be reached.
+    #[error("a replica of the key's chain is unavailable")]
+    ChainBroken,
+    /// Too many writes wait for their commit.
+    #[error("too many writes of the key's partition are under way")]
+    WindowFull,
+    /// This replica's disk lost what it had acknowledged.
+    #[error("this replica has lost data")]
+    DataLost,
+}
+
+/// Whether a replica holds what its neighbours expect of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// An empty disk, not yet compared with the neighbours: a new cluster or a lost disk.
+    Fresh,
+    /// It holds all that it must.
+    Joined,
+    /// It lacks what it once acknowledged. It neither serves nor takes part: its disk must be
+    /// restored.
+    Lost,
+}
+
+/// What the shell must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this entry and sync, then call [`Replica::handle_persisted`].
+    Persist(Entry),
+    /// Remember that the replica has joined; need not be synced.
+    PersistJoined,
+    /// Send a message.
+    Send(Neighbour, Message),
+    /// Ship the staged body of this entry to the successor, then call
+    /// [`Replica::handle_body_sent`].
+    SendBody(Entry),
+    /// Answer a client.
+    Reply(Ticket, Outcome),
+    /// The entry is committed: versions of its key below it can go, and the entry itself if it is a
+    /// deletion.
+    Release(Entry),
+}
+
+/// The newest version of a key in the storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// Its number.
+    pub version: Version,
+    /// The object, or none after a deletion.
+    pub meta: Option<ObjectMeta>,
+}
+
+/// What the head must know about its storage to decide on a write.
+pub trait Metadata {
+    /// Why the storage could not answer.
+    type Error;
+
+    /// The newest persisted version of `key`, committed or not.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    fn newest(&self, key: &Key) -> Result<Option<Newest>, Self::Error>;
+}
+
+/// One partition's replica.
+#[derive(Debug)]
+pub struct Replica {
+    options: Options,
+    /// The highest version taken in; those above `applied` are being persisted.
+    accepted: Version,
+    /// The highest version persisted.
+    applied: Version,
+    /// The highest version known to be persisted by the whole chain.
+    committed: Version,
+    /// The entries above `committed` up to `accepted`: kept to be sent again and to be released.
+    window: VecDeque<Entry>,
+    /// Bytes of inline bodies in `window`.
+    window_bytes: usize,
+    /// The newest entry of each key in `window`, which the storage may not show yet.
+    pending: HashMap<Key, Newest>,
+    /// Clients whose write is in `window`, by its version.
+    writers: BTreeMap<Version, (Ticket, bool)>,
+    /// Answers that rest on an uncommitted version and wait for it.
+    deferred: BTreeMap<Version, Vec<(Ticket, Outcome)>>,
+    /// Whether the replica holds what it must.
+    standing: Standing,
+    /// What a fresh replica has compared so far: with predecessor, with successor.
+    compared: (bool, bool),
+    /// Whether the link to the successor is up.
+    link_up: bool,
+    /// The successor's last word on whether the rest of the chain can take writes.
+    successor_writable: bool,
+    /// What the predecessor was told last about that.
+    writable_told: bool,
+    /// A `Progress` is due; several causes share one.
+    progress_due: bool,
+    /// A `Resume` for a gap was sent at this point; it is not repeated before a retry.
+    resume_asked: Option<Version>,
+    /// When the successor is probed unless there is progress.
+    retry_at_ms: Option<u64>,
+    outputs: VecDeque<Output>,
+}
+
+impl Replica {
+    /// Starts a replica with what its disk holds.
+    ///
+    /// # Panics
+    /// When `recovered` breaks its own invariants: a bug in the storage.
+    pub fn new(options: Options, recovered: Recovered) -> Self {
+        assert!(options.window_entries_max > 0);
+        assert!(recovered.committed <= recovered.applied);
+        let mut expected = recovered.committed;
+        for entry in &recovered.window {
+            expected = expected.next();
+            assert_eq!(entry.version, expected, "the recovered window has a gap");
+        }
+        assert_eq!(
+            expected, recovered.applied,
+            "the recovered window is cut short"
+        );
+        let alone = !options.has_predecessor && !options.has_successor;
+        let standing = if recovered.joined || alone {
+            Standing::Joined
+        } else {
+            Standing::Fresh
+        };
+        let mut replica = Self {
+            options,
+            accepted: recovered.applied,
+            applied: recovered.applied,
+            committed: recovered.committed,
+            window: VecDeque::new(),
+            window_bytes: 0,
+            pending: HashMap::new(),
+            writers: BTreeMap::new(),
+            deferred: BTreeMap::new(),
+            standing,
+            compared: (!options.has_predecessor, !options.has_successor),
+            link_up: false,
+            successor_writable: !options.has_successor,
+            writable_told: false,
+            progress_due: false,
+            resume_asked: None,
+            retry_at_ms: None,
+            outputs: VecDeque::new(),
+        };
+        recovered
+            .window
+            .into_iter()
+            .for_each(|entry| replica.keep(entry));
+        if !options.has_successor {
+            // What the tail has persisted is committed, whatever it knew before.
+            replica.commit(replica.applied);
+        }
+        replica
+    }
+
+    /// Takes a client's write at the head. The answer comes as [`Output::Reply`].
+    ///
+    /// # Errors
+    /// When the storage cannot be read; nothing has changed then.
+    pub fn handle_write<M: Metadata>(
+        &mut self,
+        now_ms: u64,
+        ticket: Ticket,
+        write: Write,
+        metadata: &M,
+    ) -> Result<(), M::Error> {
+        if let Some(refusal) = self.refusal(&write) {
+            self.outputs
+                .push_back(Output::Reply(ticket, Outcome::Refused(refusal)));
+            return Ok(());
+        }
+        let newest = match self.pending.get(&write.operation.key) {
+            Some(newest) => Some(newest.clone()),
+            None => metadata.newest(&write.operation.key)?,
+        };
+        let seen = newest
+            .as_ref()
+            .map_or(Version::NONE, |newest| newest.version);
+        let current = newest.and_then(|newest| newest.meta);
+        let deletes = write.operation.change == Change::Delete;
+        if write.conditions.for_write(current.as_ref()) == Verdict::Failed {
+            self.defer(seen, ticket, Outcome::PreconditionFailed);
+        } else if deletes && current.is_none() {
+            self.defer(seen, ticket, Outcome::NotFound);
+        } else {
+            let entry = Entry {
+                version: self.accepted.next(),
+                operation: Arc::new(write.operation),
+            };
+            self.writers
+                .insert(entry.version, (ticket, current.is_some()));
+            self.accept(now_ms, entry);
+        }
+        Ok(())
+    }
+
+    /// Takes in that everything up to `through` is persisted and synced.
+    pub fn handle_persisted(&mut self, now_ms: u64, through: Version) {
+        assert!(
+            through <= self.accepted,
+            "persisted {through} of {}",
+            self.accepted
+        );
+        if through <= self.applied {
+            return;
+        }
+        let first = self.applied;
+        self.applied = through;
+        if self.options.has_successor {
+            self.send_entries_above(first);
+            self.arm_retry(now_ms);
+        } else {
+            self.commit(through);
+        }
+    }
+
+    /// Takes in a neighbour's message. `body_present` tells, for a `Prepare` with a staged body,
+    /// whether that body is complete and synced here; it has no meaning otherwise.
+    pub fn handle_message(
+        &mut self,
+        now_ms: u64,
+        from: Neighbour,
+        message: Message,
+        body_present: bool,
+    ) {
+        let has_sender = match from {
+            Neighbour::Predecessor => self.options.has_predecessor,
+            Neighbour::Successor => self.options.has_successor,
+        };
+        if !has_sender || self.standing == Standing::Lost {
+            return;
+        }
+        match (from, message) {
+            (Neighbour::Predecessor, Message::Prepare(entry)) => {
+                self.handle_prepare(now_ms, entry, body_present);
+            }
+            (Neighbour::Predecessor, Message::Probe { committed }) => self.handle_probe(committed),
+            (
+                Neighbour::Successor,
+                Message::Resume {
+                    accepted,
+                    committed,
+                    writable,
+                },
+            ) => {
+                self.handle_resume(now_ms, accepted);
+                self.handle_progress(now_ms, committed, writable);
+            }
+            (
+                Neighbour::Successor,
+                Message::Progress {
+                    committed,
+                    writable,
+                },
+            ) => {
+                self.handle_progress(now_ms, committed, writable);
+            }
+            (Neighbour::Successor, Message::BodyMissing { version }) => {
+                let entry = self.applied_entry(version);
+                let staged = entry.filter(|entry| entry.operation.change.stage().is_some());
+                self.outputs.extend(staged.map(Output::SendBody));
+            }
+            // A message from the wrong side is a peer's bug and has no effect.
+            _ => {}
+        }
+    }
+
+    /// Takes in that the body asked for by [`Output::SendBody`] has arrived at the successor.
+    pub fn handle_body_sent(&mut self, version: Version) {
+        if let Some(entry) = self.applied_entry(version) {
+            self.send(Neighbour::Successor, Message::Prepare(entry));
+        }
+    }
+
+    /// Takes in that the link to the successor came up or went down.
+    pub fn handle_link(&mut self, now_ms: u64, up: bool) {
+        assert!(self.options.has_successor, "the tail has no successor");
+        self.link_up = up;
+        self.successor_writable = false;
+        if up {
+            self.probe(now_ms);
+        } else {
+            self.retry_at_ms = None;
+        }
+        self.tell_writable();
+    }
+
+    /// When [`Replica::handle_timeout`] wants to be called, if at all.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.retry_at_ms
+    }
+
+    /// Takes in the time.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        if self.retry_at_ms.is_some_and(|at| at <= now_ms) {
+            self.probe(now_ms);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && self.progress_due {
+            self.progress_due = false;
+            self.writable_told = self.writable();
+            let (committed, writable) = (self.committed, self.writable_told);
+            self.send(
+                Neighbour::Predecessor,
+                Message::Progress {
+                    committed,
+                    writable,
+                },
+            );
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Everything up to here is committed.
+    pub fn committed(&self) -> Version {
+        self.committed
+    }
+
+    /// The highest version persisted here.
+    pub fn applied(&self) -> Version {
+        self.applied
+    }
+
+    /// Whether the replica holds what it must.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Whether this replica may answer reads.
+    pub fn serves_reads(&self) -> bool {
+        self.standing == Standing::Joined
+    }
+
+    /// Whether this replica and everything behind it can take writes.
+    pub fn writable(&self) -> bool {
+        self.standing == Standing::Joined && self.successor_writable
+    }
+
+    fn refusal(&self, write: &Write) -> Option<Refusal> {
+        let bytes = inline_bytes(&write.operation);
+        if self.options.has_predecessor {
+            Some(Refusal::NotHead)
+        } else if self.standing == Standing::Lost {
+            Some(Refusal::DataLost)
+        } else if !self.writable() {
+            Some(Refusal::ChainBroken)
+        } else if self.window.len() >= self.options.window_entries_max
+            || self.window_bytes + bytes > self.options.window_bytes_max
+        {
+            Some(Refusal::WindowFull)
+        } else {
+            None
+        }
+    }
+
+    fn handle_prepare(&mut self, now_ms: u64, entry: Entry, body_present: bool) {
+        if entry.version <= self.accepted {
+            // A repetition: perhaps our last word was lost.
+            self.progress_due = true;
+        } else if entry.version > self.accepted.next()
+            || self.window.len() >= self.options.window_entries_max
+        {
+            if self.resume_asked != Some(self.accepted) {
+                self.send_resume();
+            }
+        } else if entry.operation.change.stage().is_some() && !body_present {
+            let version = entry.version;
+            self.send(Neighbour::Predecessor, Message::BodyMissing { version });
+        } else {
+            self.accept(now_ms, entry);
+        }
+    }
+
+    fn handle_probe(&mut self, committed: Version) {
+        if committed > self.accepted {
+            // We acknowledged more than we hold: the disk was lost or rolled back.
+            self.standing = Standing::Lost;
+        } else {
+            self.compared.0 = true;
+            self.join_if_compared();
+        }
+        self.send_resume();
+    }
+
+    fn handle_resume(&mut self, now_ms: u64, accepted: Version) {
+        if accepted > self.applied {
+            // The successor holds what we passed on and no longer have.
+            self.standing = Standing::Lost;
+            self.tell_writable();
+            return;
+        }
+        self.compared.1 = true;
+        self.join_if_compared();
+        self.send_entries_above(accepted);
+        self.arm_retry(now_ms);
+    }
+
+    fn handle_progress(&mut self, now_ms: u64, committed: Version, writable: bool) {
+        // A word from before a link broke must not make the chain writable again.
+        self.successor_writable = writable && self.link_up;
+        // The successor cannot have committed what we have not passed on.
+        if committed > self.committed && committed <= self.applied {
+            self.commit(committed);
+            self.retry_at_ms = None;
+            self.arm_retry(now_ms);
+        }
+        self.tell_writable();
+    }
+
+    fn join_if_compared(&mut self) {
+        if self.standing == Standing::Fresh && self.compared == (true, true) {
+            self.standing = Standing::Joined;
+            self.outputs.push_back(Output::PersistJoined);
+            self.tell_writable();
+        }
+    }
+
+    /// Takes an entry into the window and has it persisted.
+    fn accept(&mut self, now_ms: u64, entry: Entry) {
+        assert_eq!(entry.version, self.accepted.next());
+        self.accepted = entry.version;
+        self.resume_asked = None;
+        self.outputs.push_back(Output::Persist(entry.clone()));
+        self.keep(entry);
+        self.arm_retry(now_ms);
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        self.window_bytes += inline_bytes(&entry.operation);
+        let meta = entry.operation.change.meta().cloned();
+        let newest = Newest {
+            version: entry.version,
+            meta,
+        };
+        self.pending.insert(entry.operation.key.clone(), newest);
+        self.window.push_back(entry);
+    }
+
+    /// Everything up to `through` is committed: release it, answer, and tell the predecessor.
+    fn commit(&mut self, through: Version) {
+        assert!(
+            through <= self.applied,
+            "committed {through} of {}",
+            self.applied
+        );
+        while self
+            .window
+            .front()
+            .is_some_and(|entry| entry.version <= through)
+        {
+            let entry = self.window.pop_front().expect("the window has a front");
+            self.window_bytes -= inline_bytes(&entry.operation);
+            if self
+                .pending
+                .get(&entry.operation.key)
+                .is_some_and(|n| n.version == entry.version)
+            {
+                self.pending.remove(&entry.operation.key);
+            }
+            if let Some((ticket, replaced)) = self.writers.remove(&entry.version) {
+                let outcome = Outcome::Committed {
+                    version: entry.version,
+                    replaced,
+                };
+                self.outputs.push_back(Output::Reply(ticket, outcome));
+            }
+            self.outputs.push_back(Output::Release(entry));
+        }
+        self.committed = self.committed.max(through);
+        let later = self.deferred.split_off(&self.committed.next());
+        for (ticket, outcome) in std::mem::replace(&mut self.deferred, later)
+            .into_values()
+            .flatten()
+        {
+            self.outputs.push_back(Output::Reply(ticket, outcome));
+        }
+        self.progress_due = self.options.has_predecessor;
+    }
+
+    /// Answers once `seen` is committed: an answer that shows an uncommitted version could be
+    /// contradicted by a read elsewhere.
+    fn defer(&mut self, seen: Version, ticket: Ticket, outcome: Outcome) {
+        if seen <= self.committed {
+            self.outputs.push_back(Output::Reply(ticket, outcome));
+        } else {
+            self.deferred
+                .entry(seen)
+                .or_default()
+                .push((ticket, outcome));
+        }
+    }
+
+    fn send(&mut self, to: Neighbour, message: Message) {
+        self.outputs.push_back(Output::Send(to, message));
+    }
+
+    fn send_entries_above(&mut self, above: Version) {
+        let applied = self.applied;
+        let entries = self
+            .window
+            .iter()
+            .filter(|e| e.version > above && e.version <= applied);
+        self.outputs.extend(
+            entries.map(|e| Output::Send(Neighbour::Successor, Message::Prepare(e.clone()))),
+        );
+    }
+
+    fn send_resume(&mut self) {
+        self.resume_asked = Some(self.accepted);
+        self.progress_due = false;
+        self.writable_told = self.writable();
+        let message = Message::Resume {
+            accepted: self.accepted,
+            committed: self.committed,
+            writable: self.writable_told,
+        };
+        self.send(Neighbour::Predecessor, message);
+    }
+
+    fn probe(&mut self, now_ms: u64) {
+        let committed = self.committed;
+        self.send(Neighbour::Successor, Message::Probe { committed });
+        self.retry_at_ms = Some(now_ms + self.options.retry_ms);
+    }
+
+    /// Watches for progress while there is something to wait for.
+    fn arm_retry(&mut self, now_ms: u64) {
+        let waits = !self.window.is_empty() || !self.successor_writable;
+        if !self.options.has_successor || !self.link_up || !waits {
+            self.retry_at_ms = None;
+        } else if self.retry_at_ms.is_none() {
+            self.retry_at_ms = Some(now_ms + self.options.retry_ms);
+        }
+    }
+
+    fn tell_writable(&mut self) {
+        if self.options.has_predecessor && self.writable() != self.writable_told {
+            self.progress_due = true;
+        }
+    }
+
+    /// The entry of that version if it is persisted here and not yet released.
+    fn applied_entry(&self, version: Version) -> Option<Entry> {
+        if version > self.applied {
+            return None;
+        }
+        let offset = version.0.checked_sub(self.window.front()?.version.0)?;
+        self.window.get(usize::try_from(offset).ok()?).cloned()
+    }
+}
+
+fn inline_bytes(operation: &Operation) -> usize {
+    match &operation.change {
+        Change::Put {
+            body: Body::Inline(bytes),
+            ..
+        } => bytes.len(),
+        _ => 0,
+    }
+}
