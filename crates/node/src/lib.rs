@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The roles of an Ashlar process: protocol cores wired to sockets, disks and clocks.
+//!
+//! [`config`] reads and checks the configuration; [`run`] starts what it names. A process may be a
+//! front end (`front_end`), a storage node (`storage_node`) or both.
+
+pub mod config;

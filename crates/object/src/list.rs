@@ -117,7 +117,7 @@ impl Bound {
     pub fn from_token(token: &str) -> Result<Self, TokenError> {
         let digits = token.as_bytes();
         // A bound is at most a key and one byte.
-        if digits.len() % 2 != 0 || digits.len() > 2 * (crate::key::KEY_BYTES_MAX + 1) {
+        if !digits.len().is_multiple_of(2) || digits.len() > 2 * (crate::key::KEY_BYTES_MAX + 1) {
             return Err(TokenError);
         }
         let nibble = |digit: u8| (digit as char).to_digit(16).ok_or(TokenError);

@@ -1,1 +1,9 @@
-//! Placeholder.
+//! Frames that Ashlar's nodes exchange.
+//!
+//! A frame is a fixed little-endian header ([`FrameHeader`]) and a payload. Decoding parses a frame
+//! whole or refuses it: nothing that a peer sends is trusted before its checksum and its bounds are
+//! checked.
+
+pub mod peer;
+
+pub use peer::{Frame, FrameError, FrameHeader, Hello, HelloAnswer, Purpose};
