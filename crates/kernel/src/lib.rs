@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The shell around the kernel programs: what this host's kernel can do, and how a program gets in, is driven and gets out again.
+//!
+//! - [`probe`] finds out what the host can do, by trying.
+//! - [`chaos`] loses, repeats and damages frames of an interface on purpose.
+//! - [`testing`] lets this workspace's tests say which of the host's features they need.
+
+pub mod chaos;
+mod embedded;
+mod error;
+mod link;
+pub mod probe;
+pub mod testing;
+
+pub use error::Error;
