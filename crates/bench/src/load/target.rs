@@ -1,0 +1,271 @@
+//! Where the load goes: a URL resolved once, and the trust that HTTPS needs.
+
+use http::Uri;
+use http::uri::Scheme;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde::{Deserialize, Serialize};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why there is nowhere to send the load.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The URL cannot be read.
+    #[error("url: `{url}`: {reason}")]
+    Url {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The host has no address.
+    #[error("url: `{host}` has no address: {source}")]
+    Resolve {
+        /// Host and port.
+        host: String,
+        /// What the resolver said.
+        source: std::io::Error,
+    },
+    /// The certificates to trust cannot be read.
+    #[error("cacert: {path}: {reason}")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// HTTPS without a trust anchor.
+    #[error("url: https needs --cacert FILE or --insecure")]
+    NoTrust,
+}
+
+/// Whom to believe over HTTPS.
+#[derive(Clone, Debug, Default)]
+pub enum Trust {
+    /// Nobody: HTTPS is refused.
+    #[default]
+    Nobody,
+    /// The certificates in this PEM file.
+    Certificates(PathBuf),
+    /// Everybody. The handshake costs the same.
+    Everybody,
+}
+
+/// Where the load goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The address that every connection goes to.
+    pub(super) address: SocketAddr,
+    /// The value of the Host header.
+    pub(super) authority: String,
+    /// The URL's path and query.
+    pub(super) path: String,
+    /// Present for `https`.
+    pub(super) tls: Option<TlsTarget>,
+}
+
+/// The TLS side of a target.
+#[derive(Clone, Debug)]
+pub(super) struct TlsTarget {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) server_name: ServerName<'static>,
+}
+
+/// What a handshake negotiated: two subjects compare only if they agree in it.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct TlsFacts {
+    /// Such as `TLSv1_3`.
+    pub version: String,
+    /// Such as `TLS13_AES_256_GCM_SHA384`.
+    pub cipher_suite: String,
+}
+
+impl Target {
+    /// Reads an `http` or `https` URL and resolves its host.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn parse(url: &str, trust: &Trust) -> Result<Self, TargetError> {
+        let refuse = |reason: &str| TargetError::Url {
+            url: url.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let uri: Uri = url.parse().map_err(|error| refuse(&format!("{error}")))?;
+        let secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            _ => return Err(refuse("it must begin with http:// or https://")),
+        };
+        let host = uri.host().ok_or_else(|| refuse("it names no host"))?;
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let authority = uri.authority().ok_or_else(|| refuse("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(refuse("a user name in it is not supported"));
+        }
+        let bare_host = host.trim_start_matches('[').trim_end_matches(']');
+        let tls = if secure {
+            let server_name = ServerName::try_from(bare_host.to_owned())
+                .map_err(|_| refuse("its host is not a valid server name"))?;
+            let config = Arc::new(client_config(trust)?);
+            Some(TlsTarget {
+                config,
+                server_name,
+            })
+        } else {
+            None
+        };
+        Ok(Self {
+            address: resolve(bare_host, port)?,
+            authority: authority.as_str().to_owned(),
+            path: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
+            tls,
+        })
+    }
+
+    /// The URL's path and query; `/` if it has none.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, TargetError> {
+    let unresolved = |source| TargetError::Resolve {
+        host: format!("{host}:{port}"),
+        source,
+    };
+    let mut addresses = (host, port).to_socket_addrs().map_err(unresolved)?;
+    addresses
+        .next()
+        .ok_or_else(|| unresolved(std::io::ErrorKind::NotFound.into()))
+}
+
+fn client_config(trust: &Trust) -> Result<ClientConfig, TargetError> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for the default versions");
+    let mut config = match trust {
+        Trust::Nobody => return Err(TargetError::NoTrust),
+        Trust::Certificates(path) => builder.with_root_certificates(roots(path)?),
+        Trust::Everybody => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
+    }
+    .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Every connection makes the same, full handshake.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn roots(path: &PathBuf) -> Result<RootCertStore, TargetError> {
+    let refuse = |reason: String| TargetError::Certificates {
+        path: path.clone(),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| refuse(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(refuse("it holds no certificate".to_owned()));
+    }
+    Ok(roots)
+}
+
+/// Believes any certificate, but checks that the server holds its key: the work of a handshake
+/// stays the same.
+#[derive(Debug)]
+struct NoVerification(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoVerification {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn plain(url: &str) -> Result<Target, TargetError> {
+        Target::parse(url, &Trust::Nobody)
+    }
+
+    #[test]
+    fn a_url_says_where_to_connect_and_what_to_ask_for() {
+        let target = plain("http://127.0.0.1:8080/a/b?c=d").unwrap();
+        assert_eq!(target.address, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(target.authority, "127.0.0.1:8080");
+        assert_eq!(target.path(), "/a/b?c=d");
+        assert!(target.tls.is_none());
+    }
+
+    #[test]
+    fn ports_and_paths_have_defaults() {
+        let target = plain("http://127.0.0.1").unwrap();
+        assert_eq!((target.address.port(), target.path()), (80, "/"));
+        let target = Target::parse("https://[::1]/", &Trust::Everybody).unwrap();
+        assert_eq!(target.address, "[::1]:443".parse().unwrap());
+        assert!(target.tls.is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_refused_with_the_field() {
+        let refused = |url: &str| plain(url).unwrap_err().to_string();
+        assert!(refused("127.0.0.1:80").starts_with("url: "));
+        assert!(refused("ftp://127.0.0.1/").contains("http://"));
+        assert!(refused("http://user@127.0.0.1/").contains("user name"));
+        assert!(refused("https://127.0.0.1/").contains("--cacert"));
+        let missing = Trust::Certificates("/nonexistent/ca.pem".into());
+        let error = Target::parse("https://127.0.0.1/", &missing).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/ca.pem"));
+    }
+}
