@@ -1,0 +1,133 @@
+//! The nodes of a lab: starting, stopping, and waiting until they serve.
+
+use crate::configuration::ADMIN_PORT;
+use crate::error::{LabError, Result};
+use crate::launch::{self, NODE};
+use crate::observer::Observer;
+use crate::process::ProcessIdentity;
+use crate::state::{Directory, HostState, State};
+use crate::{namespace, process};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long a node may take to drain after SIGTERM before it is killed. Its own limit is shorter.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one question for readiness may take.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The most that is read of an answer: its first line says all.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
+/// Starts the node of a host. It must have a configuration and must not be running.
+pub(crate) fn start(
+    directory: &Directory,
+    state: &mut State,
+    host: &str,
+) -> Result<ProcessIdentity> {
+    let host_state = state.host(host)?;
+    let Some(configuration) = &host_state.configuration else {
+        return Err(LabError::UnsuitableHost {
+            host: host.to_owned(),
+            reason: "it has no node",
+        });
+    };
+    if state
+        .process(host, NODE)
+        .is_some_and(|record| record.process.is_alive())
+    {
+        return Err(LabError::UnsuitableHost {
+            host: host.to_owned(),
+            reason: "its node is running already",
+        });
+    }
+    let mut command = launch::command(host_state, &state.executable);
+    command.args(["node", "--config"]).arg(configuration);
+    launch::start(directory, state, host, NODE, command)
+}
+
+/// The running node of a host.
+pub(crate) fn running(state: &State, host: &str) -> Result<ProcessIdentity> {
+    state.host(host)?;
+    let record = state.process(host, NODE);
+    record
+        .map(|record| record.process)
+        .filter(|process| process.is_alive())
+        .ok_or_else(|| LabError::UnsuitableHost {
+            host: host.to_owned(),
+            reason: "no node runs on it",
+        })
+}
+
+/// Ends a process of the lab: SIGTERM, and SIGKILL if it does not drain in time.
+pub(crate) fn stop(process: ProcessIdentity) -> Result<()> {
+    process.end(DRAIN_TIMEOUT)
+}
+
+/// Waits until every one of these hosts' nodes answers 200 to `/readyz`.
+pub(crate) fn wait_ready(
+    directory: &Directory,
+    state: &State,
+    hosts: &[String],
+    timeout: Duration,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut pending = hosts.to_vec();
+    loop {
+        let Some(host) = pending.last() else {
+            return Ok(());
+        };
+        let host_state = state.host(host)?;
+        let failure = |reason: String| LabError::NodeFailed {
+            host: host.clone(),
+            reason,
+            log_tail: launch::tail(&directory.log(host, NODE)),
+        };
+        if running(state, host).is_err() {
+            return Err(failure("its node ended before it was ready".to_owned()));
+        }
+        let Err(answer) = readiness(host_state) else {
+            pending.pop();
+            observer.progress(&format!(
+                "{} of {} nodes ready",
+                hosts.len() - pending.len(),
+                hosts.len()
+            ));
+            continue;
+        };
+        if observer.is_cancelled() {
+            return Err(LabError::Interrupted);
+        }
+        if Instant::now() >= deadline {
+            return Err(failure(format!(
+                "its node was not ready within {timeout:?} ({answer})"
+            )));
+        }
+        std::thread::sleep(process::POLL_INTERVAL);
+    }
+}
+
+/// Asks a node whether it is ready; what came back if it is not.
+fn readiness(host: &HostState) -> Result<(), String> {
+    let address = host.host.address.ok_or("no address")?;
+    match namespace::within(&host.host.namespace, || status_line(address)) {
+        Ok(Ok(line)) if line.split(' ').nth(1) == Some("200") => Ok(()),
+        Ok(Ok(line)) => Err(format!("/readyz: {line}")),
+        Ok(Err(error)) => Err(format!("/readyz: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn status_line(address: Ipv4Addr) -> std::io::Result<String> {
+    let mut stream =
+        TcpStream::connect_timeout(&SocketAddr::from((address, ADMIN_PORT)), PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    write!(
+        stream,
+        "GET /readyz HTTP/1.1\r\nhost: {address}:{ADMIN_PORT}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
