@@ -1,0 +1,84 @@
+//! The admin listener: is the process alive, is it ready, what does it count.
+
+use crate::metrics::{self, Registry};
+use crate::threads::{Shutdown, Threads};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use std::{io, net::SocketAddr, sync::Arc};
+
+/// Whether a role can do its work.
+pub(crate) trait Health: Send + Sync {
+    /// Whether it can, or one line on why not.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// What the handlers see.
+struct Admin {
+    registry: Registry,
+    /// The roles of the process by name; it is ready when all are.
+    roles: Vec<(String, Arc<dyn Health>)>,
+    /// A draining process must get no new work.
+    shutdown: Shutdown,
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` on `listen` from the first of `threads`, until the
+/// threads end. Gives the address that it listens on.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(crate) fn spawn(
+    listen: SocketAddr,
+    threads: &Threads,
+    registry: Registry,
+    roles: Vec<(String, Arc<dyn Health>)>,
+    shutdown: Shutdown,
+) -> io::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let admin = Arc::new(Admin { registry, roles, shutdown });
+    threads.spawn_background(0, async move {
+        let served = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => axum::serve(listener, router(admin)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin listener stopped");
+        }
+    });
+    Ok(address)
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .with_state(admin)
+}
+
+/// 200 if every role is ready and the process does not drain; else 503. Both name the reasons.
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let role = |(name, health): &(String, Arc<dyn Health>)| {
+        let problem = health.ready().err()?;
+        Some((name.clone(), json!(problem)))
+    };
+    let mut reasons: serde_json::Map<_, _> = admin.roles.iter().filter_map(role).collect();
+    if admin.shutdown.is_draining() {
+        reasons.insert("process".into(), json!("draining"));
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    (status, Json(answer)).into_response()
+}
+
+async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let media_type = [(header::CONTENT_TYPE, metrics::TEXT_MEDIA_TYPE)];
+    (media_type, metrics::text(&admin.registry))
+}
