@@ -260,16 +260,9 @@ impl Replica {
             expected = expected.next();
             assert_eq!(entry.version, expected, "the recovered window has a gap");
         }
-        assert_eq!(
-            expected, recovered.applied,
-            "the recovered window is cut short"
-        );
+        assert_eq!(expected, recovered.applied, "the recovered window is cut short");
         let alone = !options.has_predecessor && !options.has_successor;
-        let standing = if recovered.joined || alone {
-            Standing::Joined
-        } else {
-            Standing::Fresh
-        };
+        let standing = if recovered.joined || alone { Standing::Joined } else { Standing::Fresh };
         let mut replica = Self {
             options,
             accepted: recovered.applied,
@@ -290,10 +283,7 @@ impl Replica {
             retry_at_ms: None,
             outputs: VecDeque::new(),
         };
-        recovered
-            .window
-            .into_iter()
-            .for_each(|entry| replica.keep(entry));
+        recovered.window.into_iter().for_each(|entry| replica.keep(entry));
         if !options.has_successor {
             // What the tail has persisted is committed, whatever it knew before.
             replica.commit(replica.applied);
@@ -313,17 +303,14 @@ impl Replica {
         metadata: &M,
     ) -> Result<(), M::Error> {
         if let Some(refusal) = self.refusal(&write) {
-            self.outputs
-                .push_back(Output::Reply(ticket, Outcome::Refused(refusal)));
+            self.outputs.push_back(Output::Reply(ticket, Outcome::Refused(refusal)));
             return Ok(());
         }
         let newest = match self.pending.get(&write.operation.key) {
             Some(newest) => Some(newest.clone()),
             None => metadata.newest(&write.operation.key)?,
         };
-        let seen = newest
-            .as_ref()
-            .map_or(Version::NONE, |newest| newest.version);
+        let seen = newest.as_ref().map_or(Version::NONE, |newest| newest.version);
         let current = newest.and_then(|newest| newest.meta);
         let deletes = write.operation.change == Change::Delete;
         if write.conditions.for_write(current.as_ref()) == Verdict::Failed {
@@ -331,12 +318,9 @@ impl Replica {
         } else if deletes && current.is_none() {
             self.defer(seen, ticket, Outcome::NotFound);
         } else {
-            let entry = Entry {
-                version: self.accepted.next(),
-                operation: Arc::new(write.operation),
-            };
-            self.writers
-                .insert(entry.version, (ticket, current.is_some()));
+            let entry =
+                Entry { version: self.accepted.next(), operation: Arc::new(write.operation) };
+            self.writers.insert(entry.version, (ticket, current.is_some()));
             self.accept(now_ms, entry);
         }
         Ok(())
@@ -344,11 +328,7 @@ impl Replica {
 
     /// Takes in that everything up to `through` is persisted and synced.
     pub fn handle_persisted(&mut self, now_ms: u64, through: Version) {
-        assert!(
-            through <= self.accepted,
-            "persisted {through} of {}",
-            self.accepted
-        );
+        assert!(through <= self.accepted, "persisted {through} of {}", self.accepted);
         if through <= self.applied {
             return;
         }
@@ -383,24 +363,11 @@ impl Replica {
                 self.handle_prepare(now_ms, entry, body_present);
             }
             (Neighbour::Predecessor, Message::Probe { committed }) => self.handle_probe(committed),
-            (
-                Neighbour::Successor,
-                Message::Resume {
-                    accepted,
-                    committed,
-                    writable,
-                },
-            ) => {
+            (Neighbour::Successor, Message::Resume { accepted, committed, writable }) => {
                 self.handle_resume(now_ms, accepted);
                 self.handle_progress(now_ms, committed, writable);
             }
-            (
-                Neighbour::Successor,
-                Message::Progress {
-                    committed,
-                    writable,
-                },
-            ) => {
+            (Neighbour::Successor, Message::Progress { committed, writable }) => {
                 self.handle_progress(now_ms, committed, writable);
             }
             (Neighbour::Successor, Message::BodyMissing { version }) => {
@@ -451,13 +418,7 @@ impl Replica {
             self.progress_due = false;
             self.writable_told = self.writable();
             let (committed, writable) = (self.committed, self.writable_told);
-            self.send(
-                Neighbour::Predecessor,
-                Message::Progress {
-                    committed,
-                    writable,
-                },
-            );
+            self.send(Neighbour::Predecessor, Message::Progress { committed, writable });
         }
         self.outputs.pop_front()
     }
@@ -553,8 +514,8 @@ impl Replica {
         if committed > self.committed && committed <= self.applied {
             self.commit(committed);
             self.retry_at_ms = None;
-            self.arm_retry(now_ms);
         }
+        self.arm_retry(now_ms);
         self.tell_writable();
     }
 
@@ -579,49 +540,30 @@ impl Replica {
     fn keep(&mut self, entry: Entry) {
         self.window_bytes += inline_bytes(&entry.operation);
         let meta = entry.operation.change.meta().cloned();
-        let newest = Newest {
-            version: entry.version,
-            meta,
-        };
+        let newest = Newest { version: entry.version, meta };
         self.pending.insert(entry.operation.key.clone(), newest);
         self.window.push_back(entry);
     }
 
     /// Everything up to `through` is committed: release it, answer, and tell the predecessor.
     fn commit(&mut self, through: Version) {
-        assert!(
-            through <= self.applied,
-            "committed {through} of {}",
-            self.applied
-        );
-        while self
-            .window
-            .front()
-            .is_some_and(|entry| entry.version <= through)
-        {
+        assert!(through <= self.applied, "committed {through} of {}", self.applied);
+        while self.window.front().is_some_and(|entry| entry.version <= through) {
             let entry = self.window.pop_front().expect("the window has a front");
             self.window_bytes -= inline_bytes(&entry.operation);
-            if self
-                .pending
-                .get(&entry.operation.key)
-                .is_some_and(|n| n.version == entry.version)
-            {
+            if self.pending.get(&entry.operation.key).is_some_and(|n| n.version == entry.version) {
                 self.pending.remove(&entry.operation.key);
             }
             if let Some((ticket, replaced)) = self.writers.remove(&entry.version) {
-                let outcome = Outcome::Committed {
-                    version: entry.version,
-                    replaced,
-                };
+                let outcome = Outcome::Committed { version: entry.version, replaced };
                 self.outputs.push_back(Output::Reply(ticket, outcome));
             }
             self.outputs.push_back(Output::Release(entry));
         }
         self.committed = self.committed.max(through);
         let later = self.deferred.split_off(&self.committed.next());
-        for (ticket, outcome) in std::mem::replace(&mut self.deferred, later)
-            .into_values()
-            .flatten()
+        for (ticket, outcome) in
+            std::mem::replace(&mut self.deferred, later).into_values().flatten()
         {
             self.outputs.push_back(Output::Reply(ticket, outcome));
         }
@@ -634,10 +576,7 @@ impl Replica {
         if seen <= self.committed {
             self.outputs.push_back(Output::Reply(ticket, outcome));
         } else {
-            self.deferred
-                .entry(seen)
-                .or_default()
-                .push((ticket, outcome));
+            self.deferred.entry(seen).or_default().push((ticket, outcome));
         }
     }
 
@@ -647,10 +586,7 @@ impl Replica {
 
     fn send_entries_above(&mut self, above: Version) {
         let applied = self.applied;
-        let entries = self
-            .window
-            .iter()
-            .filter(|e| e.version > above && e.version <= applied);
+        let entries = self.window.iter().filter(|e| e.version > above && e.version <= applied);
         self.outputs.extend(
             entries.map(|e| Output::Send(Neighbour::Successor, Message::Prepare(e.clone()))),
         );
@@ -702,10 +638,7 @@ impl Replica {
 
 fn inline_bytes(operation: &Operation) -> usize {
     match &operation.change {
-        Change::Put {
-            body: Body::Inline(bytes),
-            ..
-        } => bytes.len(),
+        Change::Put { body: Body::Inline(bytes), .. } => bytes.len(),
         _ => 0,
     }
 }

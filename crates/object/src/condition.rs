@@ -66,8 +66,7 @@ impl Conditions {
         if_unmodified_since: Option<&str>,
     ) -> Result<Self, ConditionError> {
         let tags = |field, text: Option<&str>| {
-            text.map(|text| TagList::parse(text).ok_or(ConditionError { field }))
-                .transpose()
+            text.map(|text| TagList::parse(text).ok_or(ConditionError { field })).transpose()
         };
         Ok(Self {
             if_match: tags("If-Match", if_match)?,
@@ -95,11 +94,7 @@ impl Conditions {
             (None, Some(since_s)) => meta.modified_ms / 1000 <= since_s,
             (None, None) => false,
         };
-        if unchanged {
-            Verdict::NotModified
-        } else {
-            Verdict::Proceed
-        }
+        if unchanged { Verdict::NotModified } else { Verdict::Proceed }
     }
 
     /// The verdict for a PUT or DELETE over `current`: never [`Verdict::NotModified`].
@@ -121,11 +116,7 @@ impl Conditions {
             (None, Some(since_s), Some(meta)) => meta.modified_ms / 1000 <= since_s,
             (None, _, _) => true,
         };
-        if holds {
-            Verdict::Proceed
-        } else {
-            Verdict::Failed
-        }
+        if holds { Verdict::Proceed } else { Verdict::Failed }
     }
 }
 
@@ -152,10 +143,7 @@ impl TagList {
             };
             let inner = quoted.strip_prefix('"')?;
             let end = inner.find('"')?;
-            tags.push(Tag {
-                weak,
-                etag: quoted[..end + 2].parse().ok(),
-            });
+            tags.push(Tag { weak, etag: quoted[..end + 2].parse().ok() });
             rest = inner[end + 1..].trim_start();
             match rest.strip_prefix(',') {
                 Some(after) => rest = after.trim_start(),
@@ -179,9 +167,7 @@ impl TagList {
 /// An HTTP date as seconds since the epoch; none if it cannot be read.
 fn date_s(text: &str) -> Option<u64> {
     let time = httpdate::parse_http_date(text).ok()?;
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .ok()
-        .map(|since| since.as_secs())
+    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 /// The value of a Last-Modified field.
@@ -222,72 +208,36 @@ mod tests {
     #[test]
     fn a_write_if_match_protects_from_lost_updates() {
         let object = object();
-        assert_eq!(
-            conditions(Some(&ours()), None).for_write(Some(&object)),
-            Verdict::Proceed
-        );
-        assert_eq!(
-            conditions(Some("\"x\""), None).for_write(Some(&object)),
-            Verdict::Failed
-        );
+        assert_eq!(conditions(Some(&ours()), None).for_write(Some(&object)), Verdict::Proceed);
+        assert_eq!(conditions(Some("\"x\""), None).for_write(Some(&object)), Verdict::Failed);
         assert_eq!(conditions(Some("*"), None).for_write(None), Verdict::Failed);
         let weak = format!("W/{}", ours());
-        assert_eq!(
-            conditions(Some(&weak), None).for_write(Some(&object)),
-            Verdict::Failed
-        );
+        assert_eq!(conditions(Some(&weak), None).for_write(Some(&object)), Verdict::Failed);
     }
 
     #[test]
     fn a_write_if_none_match_creates_once() {
-        assert_eq!(
-            conditions(None, Some("*")).for_write(None),
-            Verdict::Proceed
-        );
-        assert_eq!(
-            conditions(None, Some("*")).for_write(Some(&object())),
-            Verdict::Failed
-        );
+        assert_eq!(conditions(None, Some("*")).for_write(None), Verdict::Proceed);
+        assert_eq!(conditions(None, Some("*")).for_write(Some(&object())), Verdict::Failed);
     }
 
     #[test]
     fn a_read_if_none_match_saves_the_transfer() {
         let list = format!("\"x\", W/{}", ours());
-        assert_eq!(
-            conditions(None, Some(&list)).for_read(Some(&object())),
-            Verdict::NotModified
-        );
-        assert_eq!(
-            conditions(None, Some("\"x\"")).for_read(Some(&object())),
-            Verdict::Proceed
-        );
+        assert_eq!(conditions(None, Some(&list)).for_read(Some(&object())), Verdict::NotModified);
+        assert_eq!(conditions(None, Some("\"x\"")).for_read(Some(&object())), Verdict::Proceed);
         assert_eq!(conditions(None, Some("*")).for_read(None), Verdict::Proceed);
     }
 
     #[test]
     fn dates_count_whole_seconds_and_tags_outrank_them() {
-        let (exact, before) = (
-            "Sun, 06 Nov 1994 08:49:37 GMT",
-            "Sun, 06 Nov 1994 08:49:36 GMT",
-        );
+        let (exact, before) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT");
         let object = object();
         let since = |m, u| Conditions::parse(None, None, m, u).unwrap();
-        assert_eq!(
-            since(Some(exact), None).for_read(Some(&object)),
-            Verdict::NotModified
-        );
-        assert_eq!(
-            since(Some(before), None).for_read(Some(&object)),
-            Verdict::Proceed
-        );
-        assert_eq!(
-            since(None, Some(exact)).for_write(Some(&object)),
-            Verdict::Proceed
-        );
-        assert_eq!(
-            since(None, Some(before)).for_write(Some(&object)),
-            Verdict::Failed
-        );
+        assert_eq!(since(Some(exact), None).for_read(Some(&object)), Verdict::NotModified);
+        assert_eq!(since(Some(before), None).for_read(Some(&object)), Verdict::Proceed);
+        assert_eq!(since(None, Some(exact)).for_write(Some(&object)), Verdict::Proceed);
+        assert_eq!(since(None, Some(before)).for_write(Some(&object)), Verdict::Failed);
         assert_eq!(since(Some("no date"), None), Conditions::default());
         let both = Conditions::parse(None, Some("\"x\""), Some(exact), None).unwrap();
         assert_eq!(both.for_read(Some(&object)), Verdict::Proceed);

@@ -64,10 +64,7 @@ impl Key {
 
     /// The path of a request for this key, percent-encoded, with its leading slash.
     pub fn to_path(&self) -> String {
-        format!(
-            "/{}",
-            percent_encoding::utf8_percent_encode(&self.0, PATH_ENCODED)
-        )
+        format!("/{}", percent_encoding::utf8_percent_encode(&self.0, PATH_ENCODED))
     }
 
     fn check(name: &str) -> Result<(), KeyError> {

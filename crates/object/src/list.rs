@@ -58,11 +58,7 @@ pub struct Page {
     /// Common prefixes, in order.
     pub common_prefixes: Vec<String>,
     /// Where the next page starts; none after the last.
-    #[serde(
-        rename = "next_continuation_token",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "next_continuation_token", default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Bound>,
 }
 
@@ -122,11 +118,7 @@ impl Bound {
         }
         let nibble = |digit: u8| (digit as char).to_digit(16).ok_or(TokenError);
         let byte = |pair: &[u8]| Ok((nibble(pair[0])? * 16 + nibble(pair[1])?) as u8);
-        digits
-            .chunks(2)
-            .map(byte)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        digits.chunks(2).map(byte).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -151,10 +143,7 @@ impl ListRequest {
 
     /// The common prefix that `key` is folded into, if any.
     fn fold<'k>(&self, key: &'k str) -> Option<&'k str> {
-        let delimiter = self
-            .delimiter
-            .as_deref()
-            .filter(|delimiter| !delimiter.is_empty())?;
+        let delimiter = self.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty())?;
         let at = key[self.prefix.len()..].find(delimiter)?;
         Some(&key[..self.prefix.len() + at + delimiter.len()])
     }
@@ -164,10 +153,7 @@ impl<'a> PageBuilder<'a> {
     /// An empty page for `request`.
     pub fn new(request: &'a ListRequest) -> Self {
         assert!((1..=LIST_KEYS_MAX).contains(&request.keys_max));
-        Self {
-            request,
-            page: Page::default(),
-        }
+        Self { request, page: Page::default() }
     }
 
     /// Offers an object that exists, at or after the last step's bound, in key order.
@@ -231,10 +217,7 @@ pub fn merge(request: &ListRequest, pages: Vec<Page>) -> Page {
     items.dedup_by(|a, b| a.name() == b.name());
     let mut merged = Page::default();
     for item in items {
-        if end
-            .as_ref()
-            .is_some_and(|end| item.name().as_bytes() >= end.as_bytes())
-        {
+        if end.as_ref().is_some_and(|end| item.name().as_bytes() >= end.as_bytes()) {
             break;
         }
         if merged.len() == request.keys_max {
@@ -273,9 +256,7 @@ mod etag_text {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ETag, D::Error> {
-        String::deserialize(from)?
-            .parse()
-            .map_err(|()| Error::custom("not an entity tag"))
+        String::deserialize(from)?.parse().map_err(|()| Error::custom("not an entity tag"))
     }
 }
 
@@ -289,13 +270,7 @@ mod tests {
 
     fn listed(name: &str) -> Listed {
         let key = Key::new(name).unwrap();
-        Listed {
-            key,
-            size_bytes: 1,
-            etag: ETag([0; 16]),
-            modified_ms: 0,
-            version: Version(1),
-        }
+        Listed { key, size_bytes: 1, etag: ETag([0; 16]), modified_ms: 0, version: Version(1) }
     }
 
     /// Lists a sorted set as a storage would.
@@ -334,12 +309,7 @@ mod tests {
 
     fn request(prefix: &str, delimiter: Option<&str>, keys_max: usize) -> ListRequest {
         let delimiter = delimiter.map(String::from);
-        ListRequest {
-            prefix: prefix.into(),
-            delimiter,
-            from: Bound::default(),
-            keys_max,
-        }
+        ListRequest { prefix: prefix.into(), delimiter, from: Bound::default(), keys_max }
     }
 
     #[test]
@@ -348,10 +318,7 @@ mod tests {
         let nodes = [BTreeSet::from(keys)];
         assert_eq!(all(&nodes, request("", Some("/"), 10)), ["a", "d/", "e"]);
         assert_eq!(all(&nodes, request("d/", Some("/"), 1)), ["d/x", "d/y/"]);
-        assert_eq!(
-            all(&nodes, request("d", None, 2)),
-            ["d/x", "d/y/w", "d/y/z"]
-        );
+        assert_eq!(all(&nodes, request("d", None, 2)), ["d/x", "d/y/w", "d/y/z"]);
     }
 
     #[test]

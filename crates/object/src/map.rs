@@ -88,21 +88,14 @@ impl ClusterMap {
         partitions: usize,
     ) -> Result<Self, MapError> {
         Self::check(&members, replicas, partitions)?;
-        let node_seeds: Vec<u64> = members
-            .iter()
-            .map(|member| xxh3_64(member.name.as_bytes()))
-            .collect();
+        let node_seeds: Vec<u64> =
+            members.iter().map(|member| xxh3_64(member.name.as_bytes())).collect();
         let chains: Vec<_> = (0..partitions as u64)
             .map(|partition| chain_of(partition, &members, &node_seeds, replicas))
             .collect();
         let partition_seeds = (0..partitions as u64).map(mix).collect();
         let fingerprint = fingerprint(cluster_id, &members, &chains);
-        Ok(Self {
-            members,
-            chains,
-            partition_seeds,
-            fingerprint,
-        })
+        Ok(Self { members, chains, partition_seeds, fingerprint })
     }
 
     /// The partition of `key`: the one whose score for the key is highest.
@@ -124,12 +117,12 @@ impl ClusterMap {
     }
 
     /// All partitions.
-    pub fn partitions(&self) -> impl Iterator<Item = PartitionIndex> + use<> {
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = PartitionIndex> + use<> {
         (0..self.chains.len() as u16).map(PartitionIndex)
     }
 
     /// All nodes.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeIndex> + use<> {
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeIndex> + use<> {
         (0..self.members.len() as u16).map(NodeIndex)
     }
 
@@ -140,10 +133,7 @@ impl ClusterMap {
 
     /// The node of that name.
     pub fn node_named(&self, name: &str) -> Option<NodeIndex> {
-        self.members
-            .iter()
-            .position(|member| member.name == name)
-            .map(|i| NodeIndex(i as u16))
+        self.members.iter().position(|member| member.name == name).map(|i| NodeIndex(i as u16))
     }
 
     /// Identifies cluster and map: nodes compare it before they exchange anything else.
@@ -157,10 +147,7 @@ impl ClusterMap {
         }
         let max = REPLICAS_MAX.min(members.len());
         if replicas == 0 || replicas > max {
-            return Err(MapError::Replicas {
-                given: replicas,
-                max,
-            });
+            return Err(MapError::Replicas { given: replicas, max });
         }
         if partitions == 0 || partitions > PARTITIONS_MAX {
             return Err(MapError::Partitions(partitions));
@@ -170,10 +157,7 @@ impl ClusterMap {
                 let (name, weight) = (member.name.clone(), member.weight);
                 return Err(MapError::Weight { name, weight });
             }
-            if members[..index]
-                .iter()
-                .any(|other| other.name == member.name)
-            {
+            if members[..index].iter().any(|other| other.name == member.name) {
                 return Err(MapError::Twice(member.name.clone()));
             }
         }
@@ -192,23 +176,14 @@ fn chain_of(partition: u64, members: &[Member], seeds: &[u64], replicas: usize) 
         .enumerate()
         .map(|(index, (member, seed))| {
             let base = mix(seed ^ mix(partition));
-            let best = (0..u64::from(member.weight))
-                .map(|slot| mix(base ^ mix(slot)))
-                .max();
+            let best = (0..u64::from(member.weight)).map(|slot| mix(base ^ mix(slot))).max();
             (best, NodeIndex(index as u16))
         })
         .collect();
     scored.sort_unstable_by_key(|(score, node)| {
-        (
-            std::cmp::Reverse(*score),
-            members[usize::from(node.0)].name.clone(),
-        )
+        (std::cmp::Reverse(*score), members[usize::from(node.0)].name.clone())
     });
-    scored
-        .into_iter()
-        .take(replicas)
-        .map(|(_, node)| node)
-        .collect()
+    scored.into_iter().take(replicas).map(|(_, node)| node).collect()
 }
 
 /// A hash over everything that nodes must agree on.
@@ -242,10 +217,7 @@ mod tests {
         weights
             .iter()
             .enumerate()
-            .map(|(index, weight)| Member {
-                name: format!("s{index}"),
-                weight: *weight,
-            })
+            .map(|(index, weight)| Member { name: format!("s{index}"), weight: *weight })
             .collect()
     }
 
@@ -265,10 +237,7 @@ mod tests {
             *counts.entry(map.partition_of(&key)).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 16);
-        assert!(
-            counts.values().all(|count| (850..1150).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
     }
 
     #[test]
@@ -295,10 +264,7 @@ mod tests {
             assert_ne!(chain[0], chain[1]);
             heads[usize::from(chain[0].0)] += 1;
         }
-        assert!(
-            (900..1150).contains(&heads[0]) && (1900..2200).contains(&heads[2]),
-            "{heads:?}"
-        );
+        assert!((900..1150).contains(&heads[0]) && (1900..2200).contains(&heads[2]), "{heads:?}");
     }
 
     #[test]
@@ -324,56 +290,27 @@ mod tests {
     #[test]
     fn the_map_is_the_same_on_every_machine_and_release() {
         let map = map(&[1, 2, 3], 2, 8);
-        let chains: Vec<Vec<u16>> = map
-            .partitions()
-            .map(|p| map.chain(p).iter().map(|n| n.0).collect())
-            .collect();
+        let chains: Vec<Vec<u16>> =
+            map.partitions().map(|p| map.chain(p).iter().map(|n| n.0).collect()).collect();
         let places: Vec<u16> = keys(8).map(|key| map.partition_of(&key).0).collect();
         assert_eq!((chains, places), golden_map());
     }
 
     /// Changing this moves every object of every cluster: it must never change.
     fn golden_map() -> (Vec<Vec<u16>>, Vec<u16>) {
-        let chains = [
-            [2, 1],
-            [2, 1],
-            [0, 2],
-            [0, 1],
-            [2, 1],
-            [2, 0],
-            [2, 1],
-            [0, 1],
-        ];
+        let chains = [[2, 1], [2, 1], [0, 2], [0, 1], [2, 1], [2, 0], [2, 1], [0, 1]];
         (chains.map(Vec::from).to_vec(), vec![4, 3, 4, 3, 7, 1, 2, 4])
     }
 
     #[test]
     fn numbers_out_of_bounds_are_refused() {
-        assert_eq!(
-            ClusterMap::new("t", vec![], 1, 1).unwrap_err(),
-            MapError::Nodes(0)
-        );
+        assert_eq!(ClusterMap::new("t", vec![], 1, 1).unwrap_err(), MapError::Nodes(0));
         let too_many = MapError::Replicas { given: 4, max: 3 };
-        assert_eq!(
-            ClusterMap::new("t", members(&[1; 3]), 4, 1).unwrap_err(),
-            too_many
-        );
-        assert_eq!(
-            ClusterMap::new("t", members(&[1]), 1, 0).unwrap_err(),
-            MapError::Partitions(0)
-        );
-        let weight = MapError::Weight {
-            name: "s0".into(),
-            weight: 0,
-        };
-        assert_eq!(
-            ClusterMap::new("t", members(&[0]), 1, 1).unwrap_err(),
-            weight
-        );
+        assert_eq!(ClusterMap::new("t", members(&[1; 3]), 4, 1).unwrap_err(), too_many);
+        assert_eq!(ClusterMap::new("t", members(&[1]), 1, 0).unwrap_err(), MapError::Partitions(0));
+        let weight = MapError::Weight { name: "s0".into(), weight: 0 };
+        assert_eq!(ClusterMap::new("t", members(&[0]), 1, 1).unwrap_err(), weight);
         let twice = [members(&[1]), members(&[1])].concat();
-        assert_eq!(
-            ClusterMap::new("t", twice, 1, 1).unwrap_err(),
-            MapError::Twice("s0".into())
-        );
+        assert_eq!(ClusterMap::new("t", twice, 1, 1).unwrap_err(), MapError::Twice("s0".into()));
     }
 }

@@ -64,10 +64,7 @@ impl FromStr for ETag {
 
     /// Parses the form that [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, ()> {
-        let digits = text
-            .strip_prefix('"')
-            .and_then(|t| t.strip_suffix('"'))
-            .ok_or(())?;
+        let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).ok_or(())?;
         if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(());
         }
@@ -148,10 +145,7 @@ impl Change {
     /// The identifier of the staged body, if there is one.
     pub fn stage(&self) -> Option<StageId> {
         match self {
-            Self::Put {
-                body: Body::Staged(stage),
-                ..
-            } => Some(*stage),
+            Self::Put { body: Body::Staged(stage), .. } => Some(*stage),
             _ => None,
         }
     }

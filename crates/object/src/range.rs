@@ -57,11 +57,7 @@ fn position(text: &str) -> Position {
 
 fn part(start: u64, end: u64, size_bytes: u64) -> RangeVerdict {
     let end = end.min(size_bytes);
-    if start < end {
-        RangeVerdict::Part(start..end)
-    } else {
-        RangeVerdict::Unsatisfiable
-    }
+    if start < end { RangeVerdict::Part(start..end) } else { RangeVerdict::Unsatisfiable }
 }
 
 #[cfg(test)]
@@ -76,11 +72,7 @@ mod tests {
             ("bytes=-500", 10_000, RangeVerdict::Part(9500..10_000)),
             ("bytes=9500-", 10_000, RangeVerdict::Part(9500..10_000)),
             ("bytes=0-0", 1, RangeVerdict::Part(0..1)),
-            (
-                "bytes=5-99999999999999999999999",
-                10,
-                RangeVerdict::Part(5..10),
-            ),
+            ("bytes=5-99999999999999999999999", 10, RangeVerdict::Part(5..10)),
             ("bytes=-99", 10, RangeVerdict::Part(0..10)),
             ("bytes=10-", 10, RangeVerdict::Unsatisfiable),
             ("bytes=-0", 10, RangeVerdict::Unsatisfiable),
@@ -91,11 +83,7 @@ mod tests {
             ("bytes=+1-2", 10, RangeVerdict::Whole),
             ("lines=0-1", 10, RangeVerdict::Whole),
         ] {
-            assert_eq!(
-                select(Some(field), size_bytes),
-                verdict,
-                "{field} of {size_bytes}"
-            );
+            assert_eq!(select(Some(field), size_bytes), verdict, "{field} of {size_bytes}");
         }
         assert_eq!(select(None, 10), RangeVerdict::Whole);
     }

@@ -37,18 +37,11 @@ pub fn decide(versions: &[Version], committed: Version) -> ReadDecision {
 /// up to `tail_committed` is committed by then, and one that is missing from the snapshot had not
 /// passed this replica when it was taken.
 pub fn decide_at(versions: &[Version], tail_committed: Version) -> ReadDecision {
-    serve(
-        versions
-            .iter()
-            .rev()
-            .find(|version| **version <= tail_committed),
-    )
+    serve(versions.iter().rev().find(|version| **version <= tail_committed))
 }
 
 fn serve(version: Option<&Version>) -> ReadDecision {
-    version.map_or(ReadDecision::Absent, |version| {
-        ReadDecision::Serve(*version)
-    })
+    version.map_or(ReadDecision::Absent, |version| ReadDecision::Serve(*version))
 }
 
 #[cfg(test)]
@@ -58,36 +51,21 @@ mod tests {
     #[test]
     fn a_clean_key_is_served_alone() {
         assert_eq!(decide(&[], Version(9)), ReadDecision::Absent);
-        assert_eq!(
-            decide(&[Version(3)], Version(3)),
-            ReadDecision::Serve(Version(3))
-        );
-        assert_eq!(
-            decide(&[Version(2), Version(3)], Version(5)),
-            ReadDecision::Serve(Version(3))
-        );
+        assert_eq!(decide(&[Version(3)], Version(3)), ReadDecision::Serve(Version(3)));
+        assert_eq!(decide(&[Version(2), Version(3)], Version(5)), ReadDecision::Serve(Version(3)));
     }
 
     #[test]
     fn a_dirty_key_asks_the_tail() {
-        assert_eq!(
-            decide(&[Version(3), Version(7)], Version(6)),
-            ReadDecision::AskTail
-        );
+        assert_eq!(decide(&[Version(3), Version(7)], Version(6)), ReadDecision::AskTail);
         assert_eq!(decide(&[Version(1)], Version::NONE), ReadDecision::AskTail);
     }
 
     #[test]
     fn the_tails_word_settles_it() {
         let versions = [Version(3), Version(7)];
-        assert_eq!(
-            decide_at(&versions, Version(7)),
-            ReadDecision::Serve(Version(7))
-        );
-        assert_eq!(
-            decide_at(&versions, Version(6)),
-            ReadDecision::Serve(Version(3))
-        );
+        assert_eq!(decide_at(&versions, Version(7)), ReadDecision::Serve(Version(7)));
+        assert_eq!(decide_at(&versions, Version(6)), ReadDecision::Serve(Version(3)));
         assert_eq!(decide_at(&[Version(7)], Version(6)), ReadDecision::Absent);
     }
 }

@@ -15,10 +15,7 @@ pub fn size_of(key: &Key) -> Option<u64> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits
-        .parse()
-        .ok()
-        .filter(|size| *size <= SYNTHETIC_BYTES_MAX)
+    digits.parse().ok().filter(|size| *size <= SYNTHETIC_BYTES_MAX)
 }
 
 /// The byte at `offset` of every synthetic object.
