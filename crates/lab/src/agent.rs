@@ -20,10 +20,7 @@ use std::path::{Path, PathBuf};
 pub(crate) const READY: &str = "ready";
 
 /// How often the counters of a kernel program are written.
-const STATISTICS_INTERVAL: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
+const STATISTICS_INTERVAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// What the agent is told when it is started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +40,8 @@ pub(crate) struct AgentSpec {
 /// # Errors
 /// A specification that cannot be read, and whatever keeps the fault from being put in force.
 pub fn run_fault_agent(spec: &str) -> Result<()> {
-    let spec: AgentSpec = serde_json::from_str(spec).map_err(|error| LabError::BadValue {
-        field: "spec",
-        reason: error.to_string(),
-    })?;
+    let spec: AgentSpec = serde_json::from_str(spec)
+        .map_err(|error| LabError::BadValue { field: "spec", reason: error.to_string() })?;
     // First of all, so that a request to end never leaves a link half changed.
     let termination = termination::descriptor().context(|| "wait for signals".to_owned())?;
     match spec.fault {
@@ -119,12 +114,7 @@ impl ChaosPrograms {
                 &link.on_bridge()?,
             )?,
             // The two directions draw different sequences.
-            to_host: program(
-                settings,
-                !settings.seed,
-                &link.host_namespace(),
-                HOST_INTERFACE,
-            )?,
+            to_host: program(settings, !settings.seed, &link.host_namespace(), HOST_INTERFACE)?,
         })
     }
 
@@ -157,10 +147,7 @@ fn program(settings: &Chaos, seed: u64, namespace: &str, interface: &str) -> Res
         corrupt_ppm: settings.corrupt.ppm(),
     };
     let config = Config::new(seed, rule(settings.frames), probabilities).map_err(|error| {
-        LabError::BadValue {
-            field: "drop, duplicate and corrupt",
-            reason: error.to_string(),
-        }
+        LabError::BadValue { field: "drop, duplicate and corrupt", reason: error.to_string() }
     })?;
     namespace::within(namespace, || {
         let mut chaos = chaos::Chaos::load()?;
@@ -172,9 +159,8 @@ fn program(settings: &Chaos, seed: u64, namespace: &str, interface: &str) -> Res
 }
 
 fn counters(chaos: &chaos::Chaos) -> Result<ChaosCounters> {
-    let counters = chaos
-        .counters(Hook::TcxIngress)
-        .map_err(|error| kernel_error("counters", &error))?;
+    let counters =
+        chaos.counters(Hook::TcxIngress).map_err(|error| kernel_error("counters", &error))?;
     Ok(ChaosCounters {
         matched: counters.matched(),
         dropped: counters.dropped,
@@ -184,9 +170,8 @@ fn counters(chaos: &chaos::Chaos) -> Result<ChaosCounters> {
 }
 
 fn rule(frames: FrameMatch) -> Rule {
-    let rule = frames.protocol.map_or(Rule::ANY, |protocol| {
-        Rule::ANY.with_protocol(protocol.number())
-    });
+    let rule =
+        frames.protocol.map_or(Rule::ANY, |protocol| Rule::ANY.with_protocol(protocol.number()));
     frames.port.map_or(rule, |port| rule.with_port(port))
 }
 
@@ -199,8 +184,5 @@ fn kernel_error(interface: &str, error: &ashlar_kernel::Error) -> LabError {
         reason.push_str(cause.to_string().lines().next().unwrap_or_default());
         source = cause.source();
     }
-    LabError::FaultFailed {
-        host: interface.to_owned(),
-        reason,
-    }
+    LabError::FaultFailed { host: interface.to_owned(), reason }
 }

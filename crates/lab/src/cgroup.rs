@@ -73,10 +73,7 @@ impl Places {
             else {
                 continue;
             };
-            let place = |version| Place {
-                version,
-                directory: PathBuf::from(directory),
-            };
+            let place = |version| Place { version, directory: PathBuf::from(directory) };
             match kind {
                 "cgroup" => {
                     if options.split(',').any(|option| option == "cpu") {
@@ -100,10 +97,7 @@ impl Places {
             }
         }
         // A controller lives in one hierarchy only: where version 1 has it, version 2 cannot.
-        Self {
-            quota: v1_quota.or(v2_quota),
-            accounting: v1_accounting.or(v2_accounting),
-        }
+        Self { quota: v1_quota.or(v2_quota), accounting: v1_accounting.or(v2_accounting) }
     }
 
     /// The group of one host, in the same hierarchies.
@@ -117,15 +111,10 @@ impl Places {
                 version: place.version,
                 directory: path
                     .iter()
-                    .fold(place.directory.clone(), |directory, part| {
-                        directory.join(part)
-                    }),
+                    .fold(place.directory.clone(), |directory, part| directory.join(part)),
             })
         };
-        Self {
-            quota: below(&self.quota),
-            accounting: below(&self.accounting),
-        }
+        Self { quota: below(&self.quota), accounting: below(&self.accounting) }
     }
 
     fn directories(&self) -> Vec<&Path> {
@@ -149,9 +138,7 @@ impl Places {
         }
         let Some(quota) = quota else { return Ok(()) };
         let Some(place) = &self.quota else {
-            return Err(LabError::NoQuota {
-                reason: "no cpu controller is mounted".to_owned(),
-            });
+            return Err(LabError::NoQuota { reason: "no cpu controller is mounted".to_owned() });
         };
         place.limit(quota).map_err(|error| LabError::NoQuota {
             reason: format!("{}: {error}", place.directory.display()),
@@ -160,10 +147,7 @@ impl Places {
 
     /// The files into which a process writes its number to join.
     pub(crate) fn join_files(&self) -> Vec<PathBuf> {
-        self.directories()
-            .into_iter()
-            .map(|directory| directory.join("cgroup.procs"))
-            .collect()
+        self.directories().into_iter().map(|directory| directory.join("cgroup.procs")).collect()
     }
 
     /// The processes in the host's groups.
@@ -210,19 +194,14 @@ impl Place {
         let text = fs::read_to_string(&path).context(|| path.display().to_string())?;
         let count = match self.version {
             Version::V1 => text.trim().parse::<u64>().ok(),
-            Version::V2 => text
-                .lines()
-                .find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok()),
+            Version::V2 => {
+                text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())
+            }
         };
-        count
-            .map(|count| count as f64 * unit_seconds)
-            .ok_or_else(|| LabError::Io {
-                what: path.display().to_string(),
-                source: io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("no CPU time in {text:?}"),
-                ),
-            })
+        count.map(|count| count as f64 * unit_seconds).ok_or_else(|| LabError::Io {
+            what: path.display().to_string(),
+            source: io::Error::new(io::ErrorKind::InvalidData, format!("no CPU time in {text:?}")),
+        })
     }
 }
 
@@ -246,10 +225,7 @@ fn create_all(directory: &Path) -> io::Result<()> {
 fn processes(directory: &Path) -> Vec<i32> {
     let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     // 0 stands for a process of another process namespace, which cannot be named from here.
-    text.lines()
-        .filter_map(|line| line.parse().ok())
-        .filter(|&pid| pid != 0)
-        .collect()
+    text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0).collect()
 }
 
 /// The groups that a lab has on this machine, whatever its state file says.
@@ -305,20 +281,14 @@ impl Remains {
 pub(crate) fn labs() -> Vec<LabName> {
     let parents = Places::detect().below(&[PARENT]);
     let groups = parents.directories().into_iter().flat_map(subgroups);
-    groups
-        .filter_map(|group| group.file_name()?.to_str()?.parse().ok())
-        .collect()
+    groups.filter_map(|group| group.file_name()?.to_str()?.parse().ok()).collect()
 }
 
 fn subgroups(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.path())
-        .collect()
+    entries.flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.path()).collect()
 }
 
 fn remove_group(directory: &Path) -> Result<()> {
@@ -365,10 +335,7 @@ mod tests {
     use super::*;
 
     fn place(version: Version, directory: &str) -> Option<Place> {
-        Some(Place {
-            version,
-            directory: PathBuf::from(directory),
-        })
+        Some(Place { version, directory: PathBuf::from(directory) })
     }
 
     #[test]
@@ -378,10 +345,7 @@ mod tests {
                       cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
         let places = Places::from_mounts(mounts, |_| String::new());
         assert_eq!(places.quota, place(Version::V1, "/sys/fs/cgroup/cpu"));
-        assert_eq!(
-            places.accounting,
-            place(Version::V1, "/sys/fs/cgroup/cpuacct")
-        );
+        assert_eq!(places.accounting, place(Version::V1, "/sys/fs/cgroup/cpuacct"));
     }
 
     #[test]
@@ -391,9 +355,7 @@ mod tests {
             Places::from_mounts(mounts, |_| String::new()).of_host(&"lab".parse().unwrap(), "fe");
         assert_eq!(
             host.join_files(),
-            [PathBuf::from(
-                "/sys/fs/cgroup/cpu,cpuacct/ashlar-lab/lab/fe/cgroup.procs"
-            )]
+            [PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/ashlar-lab/lab/fe/cgroup.procs")]
         );
     }
 
@@ -411,30 +373,20 @@ mod tests {
     fn a_quota_that_cannot_be_had_is_an_error_only_when_asked_for() {
         let nowhere = Places::from_mounts("proc /proc proc rw 0 0\n", |_| String::new());
         assert!(nowhere.create(None).is_ok());
-        let error = nowhere
-            .create(Some(CpuQuota::from_percent(20).unwrap()))
-            .unwrap_err();
+        let error = nowhere.create(Some(CpuQuota::from_percent(20).unwrap())).unwrap_err();
         assert!(error.to_string().contains("--server-quota"), "{error}");
     }
 
     #[test]
     fn version_2_writes_hand_the_controller_down_level_by_level() {
         let root = tempfile::tempdir().unwrap();
-        let machine = Places {
-            quota: place(Version::V2, root.path().to_str().unwrap()),
-            accounting: None,
-        };
+        let machine =
+            Places { quota: place(Version::V2, root.path().to_str().unwrap()), accounting: None };
         let host = machine.of_host(&"lab".parse().unwrap(), "s1");
-        host.create(Some(CpuQuota::from_percent(20).unwrap()))
-            .unwrap();
+        host.create(Some(CpuQuota::from_percent(20).unwrap())).unwrap();
         for level in ["", "ashlar-lab", "ashlar-lab/lab"] {
             let file = root.path().join(level).join("cgroup.subtree_control");
-            assert_eq!(
-                fs::read_to_string(&file).unwrap(),
-                "+cpu",
-                "{}",
-                file.display()
-            );
+            assert_eq!(fs::read_to_string(&file).unwrap(), "+cpu", "{}", file.display());
         }
         let max = fs::read_to_string(root.path().join("ashlar-lab/lab/s1/cpu.max")).unwrap();
         assert_eq!(max, "2000 10000");
@@ -443,11 +395,7 @@ mod tests {
     #[test]
     fn version_2_cpu_time_is_read_from_the_statistics() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(
-            directory.path().join("cpu.stat"),
-            "usage_usec 1500000\nuser_usec 1\n",
-        )
-        .unwrap();
+        fs::write(directory.path().join("cpu.stat"), "usage_usec 1500000\nuser_usec 1\n").unwrap();
         let place = place(Version::V2, directory.path().to_str().unwrap()).unwrap();
         assert!((place.cpu_seconds().unwrap() - 1.5).abs() < 1e-9);
     }
@@ -473,12 +421,7 @@ mod tests {
     fn membership_of_a_lab_is_seen_in_either_version() {
         let v1 = "3:cpuset:/\n1:cpu:/ashlar-lab/a-b/fe\n0::/\n";
         assert_eq!(lab_of_membership(v1).unwrap().as_str(), "a-b");
-        assert_eq!(
-            lab_of_membership("0::/ashlar-lab/x/client\n")
-                .unwrap()
-                .as_str(),
-            "x"
-        );
+        assert_eq!(lab_of_membership("0::/ashlar-lab/x/client\n").unwrap().as_str(), "x");
         assert_eq!(lab_of_membership("1:cpu:/\n0::/user.slice\n"), None);
     }
 }

@@ -93,22 +93,11 @@ pub(crate) fn render(spec: &LabSpec, hosts: &[Host], host: &Host, data: &Path) -
             replicas: spec.chain_length(),
             storage: hosts.iter().filter_map(storage_entry).collect(),
         },
-        node: Node {
-            name: &host.name,
-            data,
-            threads: spec.threads,
-        },
-        admin: Admin {
-            listen: SocketAddrV4::new(address, ADMIN_PORT),
-        },
-        log: Log {
-            format: "human",
-            level: "info",
-        },
+        node: Node { name: &host.name, data, threads: spec.threads },
+        admin: Admin { listen: SocketAddrV4::new(address, ADMIN_PORT) },
+        log: Log { format: "human", level: "info" },
         front_end: (host.role == Role::FrontEnd).then(|| front_end(spec, address)),
-        storage: (host.role == Role::Storage).then_some(Storage {
-            engine: spec.engine,
-        }),
+        storage: (host.role == Role::Storage).then_some(Storage { engine: spec.engine }),
     };
     // Plain strings, numbers and tables always have a TOML form.
     Some(toml::to_string(&file).expect("the configuration has a TOML form"))
@@ -151,10 +140,7 @@ mod tests {
     fn every_node_gets_the_same_cluster_section() {
         let spec = spec().storage_nodes(3).replicas(2);
         let front_end = rendered(&spec, "fe").unwrap();
-        assert_eq!(
-            front_end["cluster"],
-            rendered(&spec, "s3").unwrap()["cluster"]
-        );
+        assert_eq!(front_end["cluster"], rendered(&spec, "s3").unwrap()["cluster"]);
         let cluster = front_end["cluster"].as_table().unwrap();
         assert_eq!(cluster["id"].as_str(), Some("lab-demo"));
         assert_eq!(cluster["replicas"].as_integer(), Some(2));
@@ -175,10 +161,7 @@ mod tests {
         assert_eq!(plain["node"]["data"].as_str(), Some("/data dir/\"quoted\""));
 
         let secure = rendered(&spec().https(true).threads(2), "fe").unwrap();
-        assert_eq!(
-            secure["front_end"]["https"].as_str(),
-            Some("10.77.0.10:443")
-        );
+        assert_eq!(secure["front_end"]["https"].as_str(), Some("10.77.0.10:443"));
         assert_eq!(secure["node"]["threads"].as_integer(), Some(2));
     }
 

@@ -61,11 +61,7 @@ impl DelayQueue {
             return;
         }
         self.bytes += frame.len();
-        self.waiting.push(Reverse(Waiting {
-            due,
-            number: self.next_number,
-            frame: frame.into(),
-        }));
+        self.waiting.push(Reverse(Waiting { due, number: self.next_number, frame: frame.into() }));
         self.next_number += 1;
     }
 
@@ -153,9 +149,8 @@ mod tests {
         for number in 0..100_u8 {
             queue.push(ms(0), &[number]);
         }
-        let order: Vec<u8> = std::iter::from_fn(|| queue.pop(ms(1)))
-            .map(|frame| frame[0])
-            .collect();
+        let order: Vec<u8> =
+            std::iter::from_fn(|| queue.pop(ms(1))).map(|frame| frame[0]).collect();
         assert_eq!(order, (0..100).collect::<Vec<_>>());
     }
 
@@ -163,16 +158,9 @@ mod tests {
     fn jitter_varies_the_delay_within_its_bounds_and_keeps_the_order() {
         let left = run(delay(10, 4, "0%"), 2_000);
         assert!(left.is_sorted());
-        let delays: Vec<Duration> = left
-            .iter()
-            .map(|&(at, number)| at - ms(u64::from(number)))
-            .collect();
-        assert!(
-            delays
-                .iter()
-                .all(|&delay| delay >= ms(6) && delay <= ms(14)),
-            "out of bounds"
-        );
+        let delays: Vec<Duration> =
+            left.iter().map(|&(at, number)| at - ms(u64::from(number))).collect();
+        assert!(delays.iter().all(|&delay| delay >= ms(6) && delay <= ms(14)), "out of bounds");
         assert!(
             delays.iter().any(|&delay| delay < ms(9)) && delays.iter().any(|&delay| delay > ms(13))
         );
@@ -182,23 +170,14 @@ mod tests {
     #[test]
     fn reordered_frames_skip_the_delay_as_often_as_asked() {
         let left = run(delay(10, 0, "10%"), 10_000);
-        let early = left
-            .iter()
-            .filter(|&&(at, number)| at == ms(u64::from(number)))
-            .count();
+        let early = left.iter().filter(|&&(at, number)| at == ms(u64::from(number))).count();
         assert!((800..1_200).contains(&early), "{early} of 10,000 at 10 %");
         assert!(!left.iter().map(|&(_, number)| number).is_sorted());
     }
 
     #[test]
     fn one_seed_decides_everything() {
-        let (one, other) = (
-            delay(10, 5, "3%"),
-            Delay {
-                seed: 43,
-                ..delay(10, 5, "3%")
-            },
-        );
+        let (one, other) = (delay(10, 5, "3%"), Delay { seed: 43, ..delay(10, 5, "3%") });
         assert_eq!(run(one, 1_000), run(one, 1_000));
         assert_ne!(run(one, 1_000), run(other, 1_000));
     }

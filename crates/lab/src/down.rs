@@ -22,9 +22,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn down(name: &LabName) -> Result<bool> {
     crate::up::require_root()?;
     if cgroup::own_lab().as_ref() == Some(name) {
-        return Err(LabError::Inside {
-            name: name.to_string(),
-        });
+        return Err(LabError::Inside { name: name.to_string() });
     }
     let directory = Directory::of(name);
     let found = directory.path().exists()
@@ -43,11 +41,7 @@ pub(crate) fn down(name: &LabName) -> Result<bool> {
 
 /// The labs of which anything is there.
 pub(crate) fn labs() -> BTreeSet<LabName> {
-    state::labs()
-        .into_iter()
-        .chain(namespace::labs())
-        .chain(cgroup::labs())
-        .collect()
+    state::labs().into_iter().chain(namespace::labs()).chain(cgroup::labs()).collect()
 }
 
 /// Removes everything. The caller holds the lock.
@@ -90,25 +84,16 @@ fn kill_rest(name: &LabName, state: Option<&State>) -> Result<()> {
         .iter()
         .flat_map(|state| {
             let agents = state.faults.iter().filter_map(|fault| fault.agent);
-            state
-                .processes
-                .iter()
-                .map(|record| record.process)
-                .chain(agents)
+            state.processes.iter().map(|record| record.process).chain(agents)
         })
         .collect();
     let deadline = Instant::now() + KILL_TIMEOUT;
     loop {
         let mut pids = Remains::of(name).processes();
         pids.extend(namespace::processes(&namespace::of_lab(name)));
-        let found = pids
-            .into_iter()
-            .filter(|&pid| pid != own)
-            .filter_map(ProcessIdentity::of);
-        let alive: Vec<_> = found
-            .chain(recorded.iter().copied())
-            .filter(|process| process.is_alive())
-            .collect();
+        let found = pids.into_iter().filter(|&pid| pid != own).filter_map(ProcessIdentity::of);
+        let alive: Vec<_> =
+            found.chain(recorded.iter().copied()).filter(|process| process.is_alive()).collect();
         if alive.is_empty() {
             return Ok(());
         }
@@ -116,10 +101,7 @@ fn kill_rest(name: &LabName, state: Option<&State>) -> Result<()> {
             process.signal(Signal::KILL)?;
         }
         if Instant::now() >= deadline {
-            let pids: Vec<_> = alive
-                .iter()
-                .map(|process| process.pid.to_string())
-                .collect();
+            let pids: Vec<_> = alive.iter().map(|process| process.pid.to_string()).collect();
             return Err(LabError::Timeout {
                 what: format!("processes {} of lab {name}", pids.join(", ")),
                 timeout: KILL_TIMEOUT,

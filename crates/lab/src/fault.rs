@@ -112,10 +112,7 @@ impl Delay {
         if self.jitter > self.delay {
             return Err(LabError::BadValue {
                 field: "jitter",
-                reason: format!(
-                    "{:?} is more than the delay of {:?}",
-                    self.jitter, self.delay
-                ),
+                reason: format!("{:?} is more than the delay of {:?}", self.jitter, self.delay),
             });
         }
         Ok(())
@@ -145,10 +142,8 @@ impl FromStr for Probability {
             field: "probability",
             reason: format!("{text:?} is not a percentage such as 2% or 0.1%, within 0% and 100%"),
         };
-        let percent: f64 = text
-            .strip_suffix('%')
-            .and_then(|number| number.trim().parse().ok())
-            .ok_or_else(bad)?;
+        let percent: f64 =
+            text.strip_suffix('%').and_then(|number| number.trim().parse().ok()).ok_or_else(bad)?;
         if !(0.0..=100.0).contains(&percent) {
             return Err(bad());
         }
@@ -224,15 +219,9 @@ impl FromStr for FrameMatch {
             return Ok(Self::default());
         }
         let (name, port) = match text.split_once(':') {
-            Some((name, port)) => (
-                name,
-                Some(
-                    port.parse::<u16>()
-                        .ok()
-                        .filter(|&port| port != 0)
-                        .ok_or_else(bad)?,
-                ),
-            ),
+            Some((name, port)) => {
+                (name, Some(port.parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(bad)?))
+            }
             None => (text, None),
         };
         let protocol = match name {
@@ -240,10 +229,7 @@ impl FromStr for FrameMatch {
             "udp" => Protocol::Udp,
             _ => return Err(bad()),
         };
-        Ok(Self {
-            protocol: Some(protocol),
-            port,
-        })
+        Ok(Self { protocol: Some(protocol), port })
     }
 }
 
@@ -296,13 +282,9 @@ mod tests {
 
     #[test]
     fn percentages_become_parts_per_million_and_back() {
-        for (text, ppm) in [
-            ("2%", 20_000),
-            ("0.1%", 1_000),
-            ("0%", 0),
-            ("100%", 1_000_000),
-            ("0.0001%", 1),
-        ] {
+        for (text, ppm) in
+            [("2%", 20_000), ("0.1%", 1_000), ("0%", 0), ("100%", 1_000_000), ("0.0001%", 1)]
+        {
             let probability: Probability = text.parse().unwrap();
             assert_eq!(probability.ppm(), ppm, "{text}");
             assert_eq!(probability.to_string(), text);
@@ -315,13 +297,7 @@ mod tests {
     #[test]
     fn matches_name_a_protocol_and_perhaps_a_port() {
         let storage: FrameMatch = "tcp:9001".parse().unwrap();
-        assert_eq!(
-            storage,
-            FrameMatch {
-                protocol: Some(Protocol::Tcp),
-                port: Some(9001)
-            }
-        );
+        assert_eq!(storage, FrameMatch { protocol: Some(Protocol::Tcp), port: Some(9001) });
         for text in ["any", "tcp", "udp", "udp:53"] {
             assert_eq!(text.parse::<FrameMatch>().unwrap().to_string(), text);
         }
@@ -349,11 +325,7 @@ mod tests {
         ];
         for fault in faults {
             let text = serde_json::to_string(&fault).unwrap();
-            assert_eq!(
-                serde_json::from_str::<LinkFault>(&text).unwrap(),
-                fault,
-                "{text}"
-            );
+            assert_eq!(serde_json::from_str::<LinkFault>(&text).unwrap(), fault, "{text}");
         }
     }
 
@@ -361,15 +333,7 @@ mod tests {
     fn faults_that_cannot_be_kept_are_refused() {
         assert!(Chaos::default().check().is_err());
         let half: Probability = "50%".parse().unwrap();
-        assert!(
-            Chaos {
-                drop: half,
-                duplicate: half,
-                ..Chaos::default()
-            }
-            .check()
-            .is_ok()
-        );
+        assert!(Chaos { drop: half, duplicate: half, ..Chaos::default() }.check().is_ok());
         assert!(
             Chaos {
                 drop: half,

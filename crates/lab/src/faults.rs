@@ -32,22 +32,12 @@ pub(crate) fn apply(
     action: &FaultAction,
 ) -> Result<()> {
     match action {
-        FaultAction::Pause => nodes::running(state, host)?
-            .signal(Signal::STOP)
-            .map(|_| ()),
-        FaultAction::Resume => nodes::running(state, host)?
-            .signal(Signal::CONT)
-            .map(|_| ()),
+        FaultAction::Pause => nodes::running(state, host)?.signal(Signal::STOP).map(|_| ()),
+        FaultAction::Resume => nodes::running(state, host)?.signal(Signal::CONT).map(|_| ()),
         FaultAction::Kill => nodes::running(state, host)?.kill(),
         FaultAction::Start => {
             nodes::start(directory, state, host)?;
-            nodes::wait_ready(
-                directory,
-                state,
-                &[host.to_owned()],
-                NODE_READY_TIMEOUT,
-                &mut (),
-            )
+            nodes::wait_ready(directory, state, &[host.to_owned()], NODE_READY_TIMEOUT, &mut ())
         }
         FaultAction::Partition => LinkFaults::of(directory, state, host)?.partition(),
         FaultAction::Heal => LinkFaults::of(directory, state, host)?.heal(),
@@ -78,16 +68,8 @@ impl<'a> LinkFaults<'a> {
                 reason: "the switch has no link of its own; name the host at the other end",
             });
         };
-        let link = Link {
-            lab: state.name.clone(),
-            host: host.to_owned(),
-            address,
-        };
-        Ok(Self {
-            directory,
-            state,
-            link,
-        })
+        let link = Link { lab: state.name.clone(), host: host.to_owned(), address };
+        Ok(Self { directory, state, link })
     }
 
     fn partition(&mut self) -> Result<()> {
@@ -188,10 +170,7 @@ impl<'a> LinkFaults<'a> {
                 && !other.offloads_before.is_empty()
         });
         if last {
-            record
-                .offloads_before
-                .iter()
-                .try_for_each(|setting| setting.apply())?;
+            record.offloads_before.iter().try_for_each(|setting| setting.apply())?;
         }
         if let Some(statistics) = &record.statistics {
             // Absent when the agent did not get that far.
@@ -259,8 +238,7 @@ fn wait_ready(child: &mut Child) -> bool {
 
 fn last_line(log: &Path) -> String {
     let tail = launch::tail(log);
-    tail.lines().last().map_or_else(
-        || format!("no answer within {AGENT_READY_TIMEOUT:?}"),
-        str::to_owned,
-    )
+    tail.lines()
+        .last()
+        .map_or_else(|| format!("no answer within {AGENT_READY_TIMEOUT:?}"), str::to_owned)
 }

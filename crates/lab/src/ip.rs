@@ -17,21 +17,13 @@ pub(crate) fn batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
         .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => LabError::IpMissing,
-        _ => LabError::Io {
-            what: "run ip(8)".to_owned(),
-            source: error,
-        },
+        _ => LabError::Io { what: "run ip(8)".to_owned(), source: error },
     })?;
     let mut text = lines.join("\n");
     text.push('\n');
     // A batch is far smaller than a pipe, so this cannot block; ip(8) may close it early when a line fails.
-    let written = child
-        .stdin
-        .take()
-        .map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
-    let output = child
-        .wait_with_output()
-        .context(|| "run ip(8)".to_owned())?;
+    let written = child.stdin.take().map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().context(|| "run ip(8)".to_owned())?;
     if !output.status.success() {
         return Err(failure(lines, &String::from_utf8_lossy(&output.stderr)));
     }
@@ -42,12 +34,7 @@ pub(crate) fn batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
 fn failure(lines: &[String], stderr: &str) -> LabError {
     let number = stderr
         .lines()
-        .find_map(|line| {
-            line.strip_prefix("Command failed -:")?
-                .trim()
-                .parse::<usize>()
-                .ok()
-        })
+        .find_map(|line| line.strip_prefix("Command failed -:")?.trim().parse::<usize>().ok())
         .unwrap_or(1);
     let message: Vec<&str> = stderr
         .lines()
@@ -55,11 +42,7 @@ fn failure(lines: &[String], stderr: &str) -> LabError {
         .filter(|line| !line.is_empty() && !line.starts_with("Command failed"))
         .collect();
     LabError::Ip {
-        line: number
-            .checked_sub(1)
-            .and_then(|index| lines.get(index))
-            .cloned()
-            .unwrap_or_default(),
+        line: number.checked_sub(1).and_then(|index| lines.get(index)).cloned().unwrap_or_default(),
         message: message.join("; "),
     }
 }
@@ -83,9 +66,6 @@ mod tests {
     fn a_failure_names_the_line_that_failed() {
         let lines = ["link set lo up".to_owned(), "link set foo up".to_owned()];
         let error = failure(&lines, "Cannot find device \"foo\"\nCommand failed -:2\n").to_string();
-        assert_eq!(
-            error,
-            "ip(8) failed on \"link set foo up\": Cannot find device \"foo\""
-        );
+        assert_eq!(error, "ip(8) failed on \"link set foo up\": Cannot find device \"foo\"");
     }
 }

@@ -57,12 +57,7 @@ impl Lab {
     }
 
     fn of(directory: Directory, state: State) -> Self {
-        Self {
-            name: state.name,
-            directory,
-            hosts: state.hosts,
-            down_on_drop: false,
-        }
+        Self { name: state.name, directory, hosts: state.hosts, down_on_drop: false }
     }
 
     /// The names of all labs on this machine, also of those that are there only in part.
@@ -103,13 +98,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::UnknownHost`], and [`LabError::UnsuitableHost`] for the switch, which has none.
     pub fn address(&self, host: &str) -> Result<Ipv4Addr> {
-        self.host(host)?
-            .host
-            .address
-            .ok_or(LabError::UnsuitableHost {
-                host: host.to_owned(),
-                reason: "the switch has no address",
-            })
+        self.host(host)?.host.address.ok_or(LabError::UnsuitableHost {
+            host: host.to_owned(),
+            reason: "the switch has no address",
+        })
     }
 
     /// A command that will run `program` inside a host: in its network namespace and under its CPU quota. Add arguments
@@ -124,13 +116,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::UnsuitableHost`] on a machine that does not count it.
     pub fn cpu_seconds(&self, host: &str) -> Result<f64> {
-        self.host(host)?
-            .cgroup
-            .cpu_seconds()?
-            .ok_or(LabError::UnsuitableHost {
-                host: host.to_owned(),
-                reason: "this machine has no control groups that count CPU time",
-            })
+        self.host(host)?.cgroup.cpu_seconds()?.ok_or(LabError::UnsuitableHost {
+            host: host.to_owned(),
+            reason: "this machine has no control groups that count CPU time",
+        })
     }
 
     /// The memory of everything that runs on a host, in bytes: private pages, and shared ones once.
@@ -165,10 +154,7 @@ impl Lab {
         check_process_name(name)?;
         let command = launch::moved(self.host(host)?, command);
         self.change(|directory, state| {
-            if state
-                .process(host, name)
-                .is_some_and(|record| record.process.is_alive())
-            {
+            if state.process(host, name).is_some_and(|record| record.process.is_alive()) {
                 return Err(LabError::UnsuitableHost {
                     host: host.to_owned(),
                     reason: "a process of this name runs on it already",
@@ -182,9 +168,7 @@ impl Lab {
     pub fn stop(&self, host: &str, name: &str) -> Result<()> {
         self.host(host)?;
         self.change(|_, state| {
-            state
-                .process(host, name)
-                .map_or(Ok(()), |record| nodes::stop(record.process))
+            state.process(host, name).map_or(Ok(()), |record| nodes::stop(record.process))
         })
     }
 
@@ -210,38 +194,23 @@ impl Lab {
 
     /// What the lab is doing now.
     pub fn status(&self) -> Result<Status> {
-        let state = self
-            .directory
-            .load()?
-            .ok_or_else(|| no_such_lab(&self.name))?;
+        let state = self.directory.load()?.ok_or_else(|| no_such_lab(&self.name))?;
         status::status(&state)
     }
 
     fn host(&self, name: &str) -> Result<&HostState> {
-        self.hosts
-            .iter()
-            .find(|host| host.host.name == name)
-            .ok_or_else(|| LabError::UnknownHost {
-                lab: self.name.to_string(),
-                host: name.to_owned(),
-                known: self
-                    .hosts()
-                    .map(|host| host.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+        self.hosts.iter().find(|host| host.host.name == name).ok_or_else(|| LabError::UnknownHost {
+            lab: self.name.to_string(),
+            host: name.to_owned(),
+            known: self.hosts().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// Works on the state as it is on disk, while nobody else can change it.
     fn change(&self, work: impl FnOnce(&Directory, &mut State) -> Result<()>) -> Result<()> {
-        let _lock: Lock = self
-            .directory
-            .lock(&self.name)?
-            .ok_or_else(|| no_such_lab(&self.name))?;
-        let mut state = self
-            .directory
-            .load()?
-            .ok_or_else(|| no_such_lab(&self.name))?;
+        let _lock: Lock =
+            self.directory.lock(&self.name)?.ok_or_else(|| no_such_lab(&self.name))?;
+        let mut state = self.directory.load()?.ok_or_else(|| no_such_lab(&self.name))?;
         work(&self.directory, &mut state)
     }
 }
@@ -263,18 +232,14 @@ fn no_such_lab(name: &LabName) -> LabError {
     } else {
         format!("there are {}", others.join(", "))
     };
-    LabError::NoSuchLab {
-        name: name.to_string(),
-        hint,
-    }
+    LabError::NoSuchLab { name: name.to_string(), hint }
 }
 
 /// The name becomes part of a file's.
 fn check_process_name(name: &str) -> Result<()> {
     const BYTES_MAX: usize = 32;
-    let fits = name
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let fits =
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if name.is_empty() || name.len() > BYTES_MAX || !fits || name == NODE {
         return Err(LabError::BadValue {
             field: "process name",

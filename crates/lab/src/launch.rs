@@ -21,15 +21,8 @@ exec ip netns exec "$namespace" "$@""#;
 /// A command that will run `program` inside the host.
 pub(crate) fn command(host: &HostState, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("/bin/sh");
-    command
-        .arg("-c")
-        .arg(ENTER)
-        .arg("ashlar-lab")
-        .arg(&host.host.namespace);
-    command
-        .args(host.cgroup.join_files())
-        .arg("--")
-        .arg(program);
+    command.arg("-c").arg(ENTER).arg("ashlar-lab").arg(&host.host.namespace);
+    command.args(host.cgroup.join_files()).arg("--").arg(program);
     command
 }
 
@@ -59,14 +52,10 @@ pub(crate) fn start(
 ) -> Result<ProcessIdentity> {
     let log = directory.log(host, name);
     detach(&mut command, &log)?;
-    let child = command
-        .spawn()
-        .context(|| format!("start {name} on {host}"))?;
+    let child = command.spawn().context(|| format!("start {name} on {host}"))?;
     let process = identify(&child, host, name, &log)?;
     reap(child);
-    state
-        .processes
-        .retain(|record| (record.host.as_str(), record.name.as_str()) != (host, name));
+    state.processes.retain(|record| (record.host.as_str(), record.name.as_str()) != (host, name));
     state.processes.push(ProcessRecord {
         host: host.to_owned(),
         name: name.to_owned(),
@@ -81,21 +70,13 @@ pub(crate) fn start(
 pub(crate) fn detach(command: &mut Command, log: &Path) -> Result<()> {
     let output = open_log(log)?;
     let errors = output.try_clone().context(|| log.display().to_string())?;
-    command
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors);
+    command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(errors);
     Ok(())
 }
 
 /// Opens a log file to append to it.
 pub(crate) fn open_log(log: &Path) -> Result<fs::File> {
-    fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .context(|| log.display().to_string())
+    fs::OpenOptions::new().create(true).append(true).open(log).context(|| log.display().to_string())
 }
 
 /// The identity of a child that was just started.
@@ -106,14 +87,13 @@ pub(crate) fn identify(
     log: &Path,
 ) -> Result<ProcessIdentity> {
     // Even one that has ended has an identity until it is reaped.
-    i32::try_from(child.id())
-        .ok()
-        .and_then(ProcessIdentity::of)
-        .ok_or_else(|| LabError::NodeFailed {
+    i32::try_from(child.id()).ok().and_then(ProcessIdentity::of).ok_or_else(|| {
+        LabError::NodeFailed {
             host: host.to_owned(),
             reason: format!("{name} vanished at once"),
             log_tail: tail(log),
-        })
+        }
+    })
 }
 
 /// Takes note of the child's end whenever it comes, so that a long-lived caller collects no zombies.

@@ -54,11 +54,7 @@ impl Link {
 
     /// The interface that stands for this host on the bridge now.
     pub(crate) fn on_bridge(&self) -> Result<String> {
-        Ok(if self.is_delayed()? {
-            self.bridge_side()
-        } else {
-            self.port().to_owned()
-        })
+        Ok(if self.is_delayed()? { self.bridge_side() } else { self.port().to_owned() })
     }
 
     /// Whether the pair of a delay is in place.
@@ -74,10 +70,7 @@ impl Link {
     /// Takes the port down, or up again.
     pub(crate) fn set_up(&self, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
-        ip::batch(
-            Some(&self.switch_namespace()),
-            &[format!("link set {} {state}", self.port())],
-        )
+        ip::batch(Some(&self.switch_namespace()), &[format!("link set {} {state}", self.port())])
     }
 
     /// Puts a pair between port and bridge, for a relay to join. The link carries nothing until one does.

@@ -33,9 +33,7 @@ impl LabName {
     pub(crate) fn of_namespace(namespace: &str) -> Option<Self> {
         let (name, host) = namespace.strip_prefix(NAMESPACE_PREFIX)?.rsplit_once('-')?;
         let known_host = matches!(host, "client" | "fe" | "switch")
-            || host
-                .strip_prefix('s')
-                .is_some_and(|number| number.parse::<u8>().is_ok());
+            || host.strip_prefix('s').is_some_and(|number| number.parse::<u8>().is_ok());
         known_host.then(|| name.parse().ok()).flatten()
     }
 }
@@ -107,18 +105,9 @@ mod tests {
     fn a_namespace_names_its_lab_even_when_the_name_has_hyphens() {
         let name: LabName = "a-b-c".parse().unwrap();
         for host in ["client", "fe", "s1", "s12", "switch"] {
-            assert_eq!(
-                LabName::of_namespace(&name.namespace(host)),
-                Some(name.clone())
-            );
+            assert_eq!(LabName::of_namespace(&name.namespace(host)), Some(name.clone()));
         }
-        for foreign in [
-            "ashlar-x",
-            "ashlar-x-sun",
-            "other-x-fe",
-            "ashlar--fe",
-            "ashlar-x-s999",
-        ] {
+        for foreign in ["ashlar-x", "ashlar-x-sun", "other-x-fe", "ashlar--fe", "ashlar-x-s999"] {
             assert_eq!(LabName::of_namespace(foreign), None, "{foreign}");
         }
     }

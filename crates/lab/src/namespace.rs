@@ -62,20 +62,14 @@ pub(crate) fn overlays(lab: &LabName) -> Vec<PathBuf> {
 
 /// The labs that have a namespace on this machine.
 pub(crate) fn labs() -> Vec<LabName> {
-    entries(NAMES)
-        .iter()
-        .filter_map(|name| LabName::of_namespace(name))
-        .collect()
+    entries(NAMES).iter().filter_map(|name| LabName::of_namespace(name)).collect()
 }
 
 fn entries(directory: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// The processes whose network stack is one of these namespaces.

@@ -26,15 +26,9 @@ pub(crate) fn start(
 ) -> Result<ProcessIdentity> {
     let host_state = state.host(host)?;
     let Some(configuration) = &host_state.configuration else {
-        return Err(LabError::UnsuitableHost {
-            host: host.to_owned(),
-            reason: "it has no node",
-        });
+        return Err(LabError::UnsuitableHost { host: host.to_owned(), reason: "it has no node" });
     };
-    if state
-        .process(host, NODE)
-        .is_some_and(|record| record.process.is_alive())
-    {
+    if state.process(host, NODE).is_some_and(|record| record.process.is_alive()) {
         return Err(LabError::UnsuitableHost {
             host: host.to_owned(),
             reason: "its node is running already",
@@ -49,13 +43,9 @@ pub(crate) fn start(
 pub(crate) fn running(state: &State, host: &str) -> Result<ProcessIdentity> {
     state.host(host)?;
     let record = state.process(host, NODE);
-    record
-        .map(|record| record.process)
-        .filter(|process| process.is_alive())
-        .ok_or_else(|| LabError::UnsuitableHost {
-            host: host.to_owned(),
-            reason: "no node runs on it",
-        })
+    record.map(|record| record.process).filter(|process| process.is_alive()).ok_or_else(|| {
+        LabError::UnsuitableHost { host: host.to_owned(), reason: "no node runs on it" }
+    })
 }
 
 /// Ends a process of the lab: SIGTERM, and SIGKILL if it does not drain in time.
@@ -99,9 +89,7 @@ pub(crate) fn wait_ready(
             return Err(LabError::Interrupted);
         }
         if Instant::now() >= deadline {
-            return Err(failure(format!(
-                "its node was not ready within {timeout:?} ({answer})"
-            )));
+            return Err(failure(format!("its node was not ready within {timeout:?} ({answer})")));
         }
         std::thread::sleep(process::POLL_INTERVAL);
     }

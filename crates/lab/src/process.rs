@@ -34,10 +34,7 @@ impl ProcessIdentity {
     /// The process that has this number now; `None` if there is none.
     pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
-        Some(Self {
-            pid,
-            start_ticks: stat.start_ticks,
-        })
+        Some(Self { pid, start_ticks: stat.start_ticks })
     }
 
     /// What the process is doing.
@@ -123,12 +120,7 @@ pub(crate) fn resident_bytes(pid: i32) -> u64 {
     };
     text.lines()
         .find_map(|line| {
-            line.strip_prefix("Pss:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
+            line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
         })
         .map_or(0, |kib| kib * KIB)
 }
@@ -164,11 +156,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     fn sleeper() -> Child {
-        Command::new("sleep")
-            .arg("30")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap()
+        Command::new("sleep").arg("30").stdin(Stdio::null()).spawn().unwrap()
     }
 
     #[test]
@@ -182,10 +170,7 @@ mod tests {
     fn another_process_with_the_same_number_is_not_signalled() {
         let mut child = sleeper();
         let process = ProcessIdentity::of(child.id().try_into().unwrap()).unwrap();
-        let earlier_owner = ProcessIdentity {
-            start_ticks: process.start_ticks - 1,
-            ..process
-        };
+        let earlier_owner = ProcessIdentity { start_ticks: process.start_ticks - 1, ..process };
         assert!(!earlier_owner.is_alive());
         assert!(!earlier_owner.signal(Signal::KILL).unwrap());
         assert!(process.is_alive());
@@ -208,10 +193,7 @@ mod tests {
         process.end(Duration::from_secs(5)).unwrap();
         assert_eq!(process.state(), ProcessState::Ended);
         let status = child.wait().unwrap();
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(15)
-        );
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
     }
 
     #[test]

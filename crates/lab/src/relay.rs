@@ -147,10 +147,7 @@ impl DelayRelay {
     }
 
     fn statistics(&self) -> Statistics {
-        Statistics {
-            from_host: self.directions[0].counters,
-            to_host: self.directions[1].counters,
-        }
+        Statistics { from_host: self.directions[0].counters, to_host: self.directions[1].counters }
     }
 
     fn write_statistics(&self, path: &Path) -> Result<Statistics> {
@@ -162,16 +159,10 @@ impl DelayRelay {
 
 /// Whether the next receive may succeed: the interface went down and will come up again, or a signal came.
 fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NetworkDown | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::NetworkDown | io::ErrorKind::Interrupted)
 }
 
 fn timespec(duration: Duration) -> Timespec {
     // The longest wait is a delay's, which is seconds: both parts fit.
-    Timespec {
-        tv_sec: duration.as_secs() as i64,
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }

@@ -136,18 +136,12 @@ impl LabSpec {
 
     /// How many storage nodes there are: 1 to [`STORAGE_NODES_MAX`].
     pub fn storage_nodes(self, storage_nodes: u8) -> Self {
-        Self {
-            storage_nodes,
-            ..self
-        }
+        Self { storage_nodes, ..self }
     }
 
     /// Chain length: 1 to [`REPLICAS_MAX`], at most the number of storage nodes. Default: 3, or all nodes if there are fewer.
     pub fn replicas(self, replicas: u8) -> Self {
-        Self {
-            replicas: Some(replicas),
-            ..self
-        }
+        Self { replicas: Some(replicas), ..self }
     }
 
     /// Which storage engine the nodes run.
@@ -162,10 +156,7 @@ impl LabSpec {
 
     /// Gives `fe` and each storage node the same CPU quota. `up` fails if the kernel has no controller for it.
     pub fn server_quota(self, quota: CpuQuota) -> Self {
-        Self {
-            server_quota: Some(quota),
-            ..self
-        }
+        Self { server_quota: Some(quota), ..self }
     }
 
     /// Whether the front end also serves HTTPS, on port 443 with a self-signed certificate.
@@ -175,26 +166,17 @@ impl LabSpec {
 
     /// Event-loop threads of each node, at least 1.
     pub fn threads(self, threads: u16) -> Self {
-        Self {
-            threads: Some(threads),
-            ..self
-        }
+        Self { threads: Some(threads), ..self }
     }
 
     /// Keeps the data of host H in `data/H` and leaves it there when the lab is removed.
     pub fn data(self, data: impl Into<PathBuf>) -> Self {
-        Self {
-            data: Some(data.into()),
-            ..self
-        }
+        Self { data: Some(data.into()), ..self }
     }
 
     /// With `false`, `up` builds the hosts and writes their configuration but starts no node.
     pub fn start_nodes(self, start_nodes: bool) -> Self {
-        Self {
-            start_nodes,
-            ..self
-        }
+        Self { start_nodes, ..self }
     }
 
     /// Prepares the links for XDP_TX and XDP_REDIRECT: transmit checksum offload off, generic receive offload on.
@@ -205,24 +187,17 @@ impl LabSpec {
 
     /// The `ashlar` binary that runs the nodes and the fault agents. Default: the running program.
     pub fn executable(self, executable: impl Into<PathBuf>) -> Self {
-        Self {
-            executable: Some(executable.into()),
-            ..self
-        }
+        Self { executable: Some(executable.into()), ..self }
     }
 
     /// How long `up` waits for every node to serve. Default: 30 seconds.
     pub fn ready_timeout(self, ready_timeout: Duration) -> Self {
-        Self {
-            ready_timeout,
-            ..self
-        }
+        Self { ready_timeout, ..self }
     }
 
     /// The chain length that the cluster gets.
     pub(crate) fn chain_length(&self) -> u8 {
-        self.replicas
-            .unwrap_or(REPLICAS_DEFAULT.min(self.storage_nodes))
+        self.replicas.unwrap_or(REPLICAS_DEFAULT.min(self.storage_nodes))
     }
 
     /// Refuses what no cluster could run with.
@@ -230,10 +205,7 @@ impl LabSpec {
         if self.storage_nodes == 0 || self.storage_nodes > STORAGE_NODES_MAX {
             return Err(LabError::BadValue {
                 field: "storage nodes",
-                reason: format!(
-                    "{} is not within 1 and {STORAGE_NODES_MAX}",
-                    self.storage_nodes
-                ),
+                reason: format!("{} is not within 1 and {STORAGE_NODES_MAX}", self.storage_nodes),
             });
         }
         let replicas = self.chain_length();

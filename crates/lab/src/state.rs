@@ -103,26 +103,21 @@ impl State {
 
     /// The host of this name.
     pub(crate) fn host(&self, name: &str) -> Result<&HostState> {
-        self.hosts
-            .iter()
-            .find(|host| host.host.name == name)
-            .ok_or_else(|| LabError::UnknownHost {
-                lab: self.name.to_string(),
-                host: name.to_owned(),
-                known: self
-                    .hosts
-                    .iter()
-                    .map(|host| host.host.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+        self.hosts.iter().find(|host| host.host.name == name).ok_or_else(|| LabError::UnknownHost {
+            lab: self.name.to_string(),
+            host: name.to_owned(),
+            known: self
+                .hosts
+                .iter()
+                .map(|host| host.host.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
     }
 
     /// The process of this name on a host, whether or not it is still there.
     pub(crate) fn process(&self, host: &str, name: &str) -> Option<&ProcessRecord> {
-        self.processes
-            .iter()
-            .find(|record| record.host == host && record.name == name)
+        self.processes.iter().find(|record| record.host == host && record.name == name)
     }
 }
 
@@ -135,9 +130,7 @@ pub(crate) struct Directory {
 impl Directory {
     /// Where the lab of this name has its files.
     pub(crate) fn of(name: &LabName) -> Self {
-        Self {
-            path: base().join(name.as_str()),
-        }
+        Self { path: base().join(name.as_str()) }
     }
 
     #[cfg(test)]
@@ -182,10 +175,7 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context(|| path.display().to_string()),
         };
-        let bad = |reason: String| LabError::BadState {
-            path: path.clone(),
-            reason,
-        };
+        let bad = |reason: String| LabError::BadState { path: path.clone(), reason };
         let state: State = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
         if state.format != FORMAT {
             return Err(bad(format!("format {} is not {FORMAT}", state.format)));
@@ -247,9 +237,7 @@ impl Directory {
             match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
                 // The one who held it may have removed the directory: then this is a lock on nothing.
                 Ok(()) if self.is_still(&descriptor) => {
-                    return Ok(Some(Lock {
-                        _descriptor: descriptor,
-                    }));
+                    return Ok(Some(Lock { _descriptor: descriptor }));
                 }
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -260,9 +248,7 @@ impl Directory {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(LabError::Busy {
-                    name: name.to_string(),
-                });
+                return Err(LabError::Busy { name: name.to_string() });
             }
         }
     }
@@ -287,10 +273,7 @@ pub(crate) fn labs() -> Vec<LabName> {
     let Ok(entries) = fs::read_dir(base()) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// `/run/ashlar-lab`; below `$XDG_RUNTIME_DIR` on a machine without `/run`.
@@ -324,10 +307,7 @@ mod tests {
         state.processes.push(ProcessRecord {
             host: "fe".to_owned(),
             name: "node".to_owned(),
-            process: ProcessIdentity {
-                pid: 7,
-                start_ticks: 9,
-            },
+            process: ProcessIdentity { pid: 7, start_ticks: 9 },
             log: PathBuf::from("/x.log"),
         });
         state.faults.push(FaultRecord {
@@ -345,10 +325,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let directory = Directory::at(directory.path().join("lab"));
         assert!(directory.create().unwrap());
-        assert!(
-            !directory.create().unwrap(),
-            "a second lab of the same name"
-        );
+        assert!(!directory.create().unwrap(), "a second lab of the same name");
         assert_eq!(directory.load().unwrap(), None);
         directory.save(&state()).unwrap();
         assert_eq!(directory.load().unwrap(), Some(state()));
@@ -377,7 +354,7 @@ mod tests {
         let name: LabName = "lab".parse().unwrap();
         let held = lab.lock(&name).unwrap();
         assert!(held.is_some());
-        assert!(matches!(lab.lock(&name), Err(LabError::Busy { .. })));
+        assert!(matches!(lab.lock_within(Duration::ZERO, &name), Err(LabError::Busy { .. })));
         drop(held);
         assert!(lab.lock(&name).unwrap().is_some());
         directory.close().unwrap();

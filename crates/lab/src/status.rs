@@ -74,16 +74,8 @@ pub struct FaultStatus {
 
 /// Looks at everything that the state names.
 pub(crate) fn status(state: &State) -> Result<Status> {
-    let hosts = state
-        .hosts
-        .iter()
-        .map(|host| host_status(state, host))
-        .collect::<Result<_>>()?;
-    Ok(Status {
-        name: state.name.clone(),
-        complete: state.complete,
-        hosts,
-    })
+    let hosts = state.hosts.iter().map(|host| host_status(state, host)).collect::<Result<_>>()?;
+    Ok(Status { name: state.name.clone(), complete: state.complete, hosts })
 }
 
 fn host_status(state: &State, host: &HostState) -> Result<HostStatus> {
@@ -119,15 +111,10 @@ fn host_status(state: &State, host: &HostState) -> Result<HostStatus> {
 }
 
 fn fault_status(record: &FaultRecord) -> FaultStatus {
-    let text = record
-        .statistics
-        .as_ref()
-        .and_then(|path| std::fs::read_to_string(path).ok());
+    let text = record.statistics.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     FaultStatus {
         description: record.fault.to_string(),
-        in_force: record
-            .agent
-            .map_or(record.statistics.is_none(), |agent| agent.is_alive()),
+        in_force: record.agent.map_or(record.statistics.is_none(), |agent| agent.is_alive()),
         agent_pid: record.agent.map(|agent| agent.pid),
         statistics: text.and_then(|text| serde_json::from_str(&text).ok()),
     }

@@ -82,12 +82,7 @@ pub(crate) fn hosts(spec: &LabSpec) -> Vec<Host> {
         station(&spec.name, FRONT_END.to_owned(), Role::FrontEnd, 10),
     ];
     for number in 1..=spec.storage_nodes {
-        hosts.push(station(
-            &spec.name,
-            format!("s{number}"),
-            Role::Storage,
-            20 + number,
-        ));
+        hosts.push(station(&spec.name, format!("s{number}"), Role::Storage, 20 + number));
     }
     hosts.push(Host {
         name: SWITCH.to_owned(),
@@ -115,26 +110,20 @@ fn station(lab: &LabName, name: String, role: Role, last_byte: u8) -> Host {
 pub(crate) fn hardware_address(lab: &LabName, end: LinkEnd, address: Ipv4Addr) -> String {
     let [lab_high, lab_low] = fold(lab.as_str().as_bytes()).to_be_bytes();
     let last = address.octets()[3];
-    format!(
-        "02:a5:{lab_high:02x}:{lab_low:02x}:{:02x}:{last:02x}",
-        end as u8
-    )
+    format!("02:a5:{lab_high:02x}:{lab_low:02x}:{:02x}:{last:02x}", end as u8)
 }
 
 /// FNV-1a, folded to 16 bits: a name's mark, not a digest.
 fn fold(bytes: &[u8]) -> u16 {
-    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, &byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (hash ^ (hash >> 16)) as u16
 }
 
 /// The batch for ip(8) that makes the namespaces.
 pub(crate) fn namespace_batch(hosts: &[Host]) -> Vec<String> {
-    hosts
-        .iter()
-        .map(|host| format!("netns add {}", host.namespace))
-        .collect()
+    hosts.iter().map(|host| format!("netns add {}", host.namespace)).collect()
 }
 
 /// The batch for ip(8), inside the switch, that makes the bridge and a link to every host.
@@ -167,9 +156,7 @@ pub(crate) fn switch_batch(lab: &LabName, hosts: &[Host]) -> Vec<String> {
 pub(crate) fn host_batch(host: &Host) -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned()];
     if let Some(address) = host.address {
-        lines.push(format!(
-            "address add {address}/24 broadcast + dev {HOST_INTERFACE}"
-        ));
+        lines.push(format!("address add {address}/24 broadcast + dev {HOST_INTERFACE}"));
         lines.push(format!("link set {HOST_INTERFACE} up"));
     }
     lines
@@ -225,12 +212,7 @@ mod tests {
             let Some(address) = host.address else {
                 continue;
             };
-            for end in [
-                LinkEnd::Host,
-                LinkEnd::Port,
-                LinkEnd::DelayBridge,
-                LinkEnd::DelayRelay,
-            ] {
+            for end in [LinkEnd::Host, LinkEnd::Port, LinkEnd::DelayBridge, LinkEnd::DelayRelay] {
                 assert!(
                     seen.insert(hardware_address(&spec.name, end, address)),
                     "{} repeats",
@@ -261,10 +243,7 @@ mod tests {
         let spec = spec("lab").storage_nodes(3);
         let hosts = hosts(&spec);
         let lines = switch_batch(&spec.name, &hosts);
-        let ports = lines
-            .iter()
-            .filter(|line| line.contains("type veth"))
-            .count();
+        let ports = lines.iter().filter(|line| line.contains("type veth")).count();
         assert_eq!(ports, hosts.len() - 1);
         assert!(lines.iter().any(|line| line == "link set s3 master br0 up"));
     }

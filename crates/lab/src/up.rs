@@ -25,15 +25,10 @@ pub(crate) fn up(spec: &LabSpec, observer: &mut dyn Observer) -> Result<State> {
     let directory = Directory::of(&spec.name);
     let plan = plan(spec, &directory)?;
     if !directory.create()? {
-        return Err(taken(
-            &spec.name,
-            format!("{} is there", directory.path().display()),
-        ));
+        return Err(taken(&spec.name, format!("{} is there", directory.path().display())));
     }
     let Some(lock) = directory.lock(&spec.name)? else {
-        return Err(LabError::Busy {
-            name: spec.name.to_string(),
-        });
+        return Err(LabError::Busy { name: spec.name.to_string() });
     };
     let mut state = plan;
     let built = build(spec, &directory, &mut state, observer);
@@ -49,26 +44,16 @@ pub(crate) fn up(spec: &LabSpec, observer: &mut dyn Observer) -> Result<State> {
 
 /// Refuses to go on without the rights that everything here takes.
 pub(crate) fn require_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(LabError::NotRoot)
-    }
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(LabError::NotRoot) }
 }
 
 fn taken(name: &LabName, trace: String) -> LabError {
-    LabError::NameTaken {
-        name: name.to_string(),
-        trace,
-    }
+    LabError::NameTaken { name: name.to_string(), trace }
 }
 
 fn refuse_traces(name: &LabName) -> Result<()> {
     if let Some(namespace) = namespace::of_lab(name).first() {
-        return Err(taken(
-            name,
-            format!("network namespace {namespace} is there"),
-        ));
+        return Err(taken(name, format!("network namespace {namespace} is there")));
     }
     if !cgroup::Remains::of(name).is_empty() {
         return Err(taken(name, "its control groups are there".to_owned()));
@@ -79,16 +64,12 @@ fn refuse_traces(name: &LabName) -> Result<()> {
 /// Everything that the lab will consist of.
 fn plan(spec: &LabSpec, directory: &Directory) -> Result<State> {
     let executable = match &spec.executable {
-        Some(path) => path
-            .canonicalize()
-            .context(|| format!("binary {}", path.display()))?,
+        Some(path) => path.canonicalize().context(|| format!("binary {}", path.display()))?,
         None => std::env::current_exe().context(|| "find the running binary".to_owned())?,
     };
     let places = Places::detect();
     if spec.server_quota.is_some() && places.quota.is_none() {
-        return Err(LabError::NoQuota {
-            reason: "no cpu controller is mounted".to_owned(),
-        });
+        return Err(LabError::NoQuota { reason: "no cpu controller is mounted".to_owned() });
     }
     let hosts = topology::hosts(spec)
         .into_iter()
@@ -133,11 +114,7 @@ fn build(
 }
 
 fn go_on(observer: &dyn Observer) -> Result<()> {
-    if observer.is_cancelled() {
-        Err(LabError::Interrupted)
-    } else {
-        Ok(())
-    }
+    if observer.is_cancelled() { Err(LabError::Interrupted) } else { Ok(()) }
 }
 
 /// Without a quota a lab works without control groups too: then nothing counts its CPU time.
@@ -209,26 +186,11 @@ fn quieten() -> Result<()> {
 /// the receiving end of a veth takes redirected frames only if it polls, which receive offload makes it do.
 fn suit_xdp(switch: &str, host: &Host) -> Result<()> {
     let set = |namespace: &str, interface: &str, feature, on| {
-        Setting {
-            namespace: namespace.to_owned(),
-            interface: interface.to_owned(),
-            feature,
-            on,
-        }
-        .apply()
+        Setting { namespace: namespace.to_owned(), interface: interface.to_owned(), feature, on }
+            .apply()
     };
-    set(
-        &host.namespace,
-        HOST_INTERFACE,
-        Feature::TransmitChecksum,
-        false,
-    )?;
-    set(
-        &host.namespace,
-        HOST_INTERFACE,
-        Feature::GenericReceive,
-        true,
-    )?;
+    set(&host.namespace, HOST_INTERFACE, Feature::TransmitChecksum, false)?;
+    set(&host.namespace, HOST_INTERFACE, Feature::GenericReceive, true)?;
     set(switch, host.port(), Feature::GenericReceive, true)
 }
 

@@ -15,8 +15,5 @@ pub(crate) fn processes(host: &HostState) -> Vec<i32> {
 
 /// The memory of everything that runs on a host, in bytes; shared pages count once.
 pub(crate) fn resident_bytes(host: &HostState) -> u64 {
-    processes(host)
-        .into_iter()
-        .map(process::resident_bytes)
-        .sum()
+    processes(host).into_iter().map(process::resident_bytes).sum()
 }

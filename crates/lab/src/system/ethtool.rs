@@ -1,9 +1,6 @@
 //! Offloads of an interface, by the ethtool ioctls: the `ethtool` program need not be installed.
 
-#![allow(
-    unsafe_code,
-    reason = "the ethtool ioctl takes a pointer inside a structure"
-)]
+#![allow(unsafe_code, reason = "the ethtool ioctl takes a pointer inside a structure")]
 
 use crate::error::{Context, Result};
 use crate::namespace;
@@ -83,16 +80,11 @@ impl Setting {
     /// Makes it so.
     pub(crate) fn apply(&self) -> Result<()> {
         let (_, write) = self.feature.commands();
-        namespace::within(&self.namespace, || {
-            exchange(&self.interface, write, u32::from(self.on))
-        })?
-        .map(|_| ())
-        .context(|| {
-            format!(
-                "set {:?} of {} in {}",
-                self.feature, self.interface, self.namespace
-            )
-        })
+        namespace::within(&self.namespace, || exchange(&self.interface, write, u32::from(self.on)))?
+            .map(|_| ())
+            .context(|| {
+                format!("set {:?} of {} in {}", self.feature, self.interface, self.namespace)
+            })
     }
 }
 
@@ -120,9 +112,5 @@ fn exchange(interface: &str, command: u32, data: u32) -> io::Result<u32> {
     // both outlive the call.
     let result =
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(value.data)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
 }

@@ -63,11 +63,7 @@ impl PacketSocket {
                 size_of_val(&on) as libc::socklen_t,
             )
         };
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     fn bind(&self, interface_index: u32) -> io::Result<()> {
@@ -89,11 +85,7 @@ impl PacketSocket {
                 size_of_val(&address) as libc::socklen_t,
             )
         };
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 

@@ -1,9 +1,6 @@
 //! The request to end, as a descriptor to wait for.
 
-#![allow(
-    unsafe_code,
-    reason = "signal masks and signalfd have no safe interface"
-)]
+#![allow(unsafe_code, reason = "signal masks and signalfd have no safe interface")]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -24,11 +21,7 @@ pub(crate) fn descriptor() -> io::Result<OwnedFd> {
         if blocked != 0 {
             return Err(io::Error::from_raw_os_error(blocked));
         }
-        libc::signalfd(
-            -1,
-            &raw const signals,
-            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
-        )
+        libc::signalfd(-1, &raw const signals, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
     };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
