@@ -6,8 +6,9 @@ set -euo pipefail
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly scripts root=${scripts%/*}
 # A fixed place, whatever CARGO_TARGET_DIR says: crates/kernel looks for the object there.
-readonly output_directory=$root/target/kernel-programs
-readonly object=$output_directory/ashlar.bpf.o
+readonly object=$root/target/kernel-programs/ashlar.bpf.o
+# Beside it, not inside: a change of the object's directory makes cargo rebuild what embeds the object.
+readonly build_directory=$root/target/kernel-programs-build
 readonly target=bpfel-unknown-none
 
 say() { printf 'build-kernel-programs: %s\n' "$*" >&2; }
@@ -16,7 +17,7 @@ say() { printf 'build-kernel-programs: %s\n' "$*" >&2; }
 unset CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR CARGO_ENCODED_RUSTFLAGS RUSTFLAGS RUSTC_WRAPPER RUSTUP_TOOLCHAIN
 
 read -r toolchain llvm_major <<<"$("$scripts/setup-kernel-toolchain.sh" --which)"
-cargo_flags=(build --quiet --release --locked --target "$target" --target-dir "$output_directory/build")
+cargo_flags=(build --quiet --release --locked --target "$target" --target-dir "$build_directory")
 strip=()
 case "$toolchain" in
     debian)
@@ -45,13 +46,14 @@ cd "$root/kernel-programs"
 "${cargo[@]}" "${cargo_flags[@]}"
 
 # Replaced in one step, and only if it changed: its time stamp makes cargo rebuild what embeds it.
-built=$output_directory/build/$target/release/ashlar
-candidate=$(mktemp "$output_directory/ashlar.XXXXXX")
+built=$build_directory/$target/release/ashlar
+candidate=$(mktemp "$build_directory/ashlar.XXXXXX")
 trap 'rm -f "$candidate"' EXIT
 cp "$built" "$candidate"
 if [ ${#strip[@]} -gt 0 ]; then "${strip[@]}" "$candidate"; fi
 chmod 644 "$candidate"
 if ! cmp --silent "$candidate" "$object"; then
+    mkdir -p "${object%/*}"
     mv "$candidate" "$object"
     say "wrote ${object#"$root/"} ($(stat --format=%s "$object") bytes, $toolchain toolchain)"
 fi

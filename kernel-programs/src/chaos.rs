@@ -2,12 +2,23 @@
 
 use crate::atomic::fetch_increment;
 use crate::packet::{StackFrame, XdpFrame};
-use ashlar_fastpath::chaos::{Config, Counters, Frame, Hook, Outcome, Verdict, decide};
+use ashlar_fastpath::chaos::{
+    Config, Counters, Frame, Hook, Outcome, SCHEMA_VERSION, Verdict, decide,
+};
 use ashlar_fastpath::frame::{FrameBytes, Headers};
 use aya_ebpf::bindings::{BPF_F_INGRESS, tcx_action_base, xdp_action};
+use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
+
+/// The layout of the maps below. The loader reads this section and refuses an object of another layout.
+#[unsafe(link_section = "chaos_schema")]
+#[unsafe(no_mangle)]
+static CHAOS_SCHEMA: [u8; 4] = SCHEMA_VERSION.to_le_bytes();
+
+/// Interfaces are numbered from 1 on.
+const NO_INTERFACE: u32 = 0;
 
 const HOOKS: u32 = Hook::ALL.len() as u32;
 
@@ -64,7 +75,7 @@ fn chaos_tc(hook: Hook, context: &TcContext) -> i32 {
     let frame = StackFrame(context);
     let verdict = judge(hook, &frame, frame.length_bytes());
     let (outcome, action) = match verdict {
-        Verdict::Drop => (Outcome::Done(verdict), tcx_action_base::TCX_DROP),
+        Verdict::Drop => (Outcome::Done(verdict), lose(hook)),
         Verdict::Duplicate if !duplicate(hook, context) => {
             (Outcome::DuplicateDeclined, tcx_action_base::TCX_NEXT)
         }
@@ -82,25 +93,16 @@ fn chaos_tc(hook: Hook, context: &TcContext) -> i32 {
 #[inline(always)]
 fn judge<F: FrameBytes>(hook: Hook, frame: &F, length_bytes: u32) -> Verdict {
     let active = CHAOS_ACTIVE.get(0).copied().unwrap_or(0);
-    let (Some(config), Some(numbers)) = (
-        CHAOS_CONFIG.get(active),
-        CHAOS_NUMBERS.get_ptr_mut(hook.index()),
-    ) else {
+    let (Some(config), Some(numbers)) =
+        (CHAOS_CONFIG.get(active), CHAOS_NUMBERS.get_ptr_mut(hook.index()))
+    else {
         return decide(
             &Config::ABSENT,
-            &Frame {
-                hook,
-                length_bytes,
-                headers: Headers::OTHER,
-            },
+            &Frame { hook, length_bytes, headers: Headers::OTHER },
             || 0,
         );
     };
-    let frame = Frame {
-        hook,
-        length_bytes,
-        headers: Headers::parse(frame),
-    };
+    let frame = Frame { hook, length_bytes, headers: Headers::parse(frame) };
     // SAFETY: the pointer is a map's entry, which the kernel keeps while the program runs.
     decide(config, &frame, || unsafe { fetch_increment(numbers) })
 }
@@ -110,6 +112,18 @@ fn count(hook: Hook, outcome: Outcome) {
     if let Some(counters) = CHAOS_COUNTERS.get_ptr_mut(hook.index()) {
         // SAFETY: the pointer is this CPU's entry of the map, and no other program touches the entry while this one runs here.
         unsafe { (*counters).count(outcome) };
+    }
+}
+
+/// The action that loses a frame.
+#[inline(always)]
+fn lose(hook: Hook) -> i32 {
+    match hook {
+        Hook::Xdp | Hook::TcxIngress => tcx_action_base::TCX_DROP,
+        // A plain drop would be reported to the sender, whose TCP would then know at once what a network never tells. A redirection
+        // is reported as sent, and one to an interface that does not exist goes nowhere.
+        // SAFETY: no pointers.
+        Hook::TcxEgress => unsafe { bpf_redirect(NO_INTERFACE, 0) as i32 },
     }
 }
 

@@ -3,7 +3,9 @@
 
 use ashlar_fastpath::frame::FrameBytes;
 use aya_ebpf::bindings::BPF_CSUM_LEVEL_RESET;
-use aya_ebpf::helpers::generated::{bpf_csum_level, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_level, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// A frame that the driver just received.
@@ -13,7 +15,9 @@ impl XdpFrame<'_> {
     /// From the Ethernet header to the end.
     #[inline(always)]
     pub fn length_bytes(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+        // SAFETY: the context is the kernel's.
+        let length_bytes = unsafe { bpf_xdp_get_buff_len(self.0.ctx) };
+        length_bytes as u32
     }
 
     /// Combines one byte with `mask` by exclusive or; false if there is no such byte.
@@ -36,12 +40,7 @@ impl FrameBytes for XdpFrame<'_> {
         let mut bytes = [0; N];
         // SAFETY: the context is the kernel's, the buffer is N bytes long, and the helper checks the offset.
         let result = unsafe {
-            bpf_xdp_load_bytes(
-                self.0.ctx,
-                offset_bytes,
-                bytes.as_mut_ptr().cast(),
-                N as u32,
-            )
+            bpf_xdp_load_bytes(self.0.ctx, offset_bytes, bytes.as_mut_ptr().cast(), N as u32)
         };
         (result == 0).then_some(bytes)
     }
@@ -63,11 +62,7 @@ impl StackFrame<'_> {
         let Some([byte]) = self.read::<1>(offset_bytes) else {
             return false;
         };
-        if self
-            .0
-            .store(offset_bytes as usize, &[byte ^ mask], 0)
-            .is_err()
-        {
+        if self.0.store(offset_bytes as usize, &[byte ^ mask], 0).is_err() {
             return false;
         }
         // Whoever verified the checksum before did so for other bytes. A failure leaves the frame as it is: nothing was verified.

@@ -125,11 +125,7 @@ impl Chaos {
     /// Fails if the programs are not built in, of another schema, or if the kernel refuses.
     pub fn load() -> Result<Self, Error> {
         let ebpf = Ebpf::load(embedded::chaos()?).map_err(Error::CreateMaps)?;
-        Ok(Self {
-            ebpf,
-            links: [const { None }; Hook::ALL.len()],
-            active_slot: 0,
-        })
+        Ok(Self { ebpf, links: [const { None }; Hook::ALL.len()], active_slot: 0 })
     }
 
     /// Puts a configuration in force, as a whole, also while attached: when this returns, no frame is judged by an older one. Numbers
@@ -139,9 +135,7 @@ impl Chaos {
         self.array::<ConfigValue>(CONFIG_MAP)?
             .set(spare_slot, ConfigValue(*config), 0)
             .map_err(in_map(CONFIG_MAP))?;
-        self.array::<u32>(ACTIVE_MAP)?
-            .set(0, spare_slot, 0)
-            .map_err(in_map(ACTIVE_MAP))?;
+        self.array::<u32>(ACTIVE_MAP)?.set(0, spare_slot, 0).map_err(in_map(ACTIVE_MAP))?;
         self.active_slot = spare_slot;
         if self.links.iter().any(Option::is_some) {
             wait_for_running_programs();
@@ -156,24 +150,15 @@ impl Chaos {
     pub fn attach(&mut self, interface: &str, attachment: Attachment) -> Result<(), Error> {
         let hook = attachment.hook();
         if let Some(link) = &self.links[hook.index() as usize] {
-            return Err(Error::AlreadyAttached {
-                hook,
-                interface: link.interface.clone(),
-            });
+            return Err(Error::AlreadyAttached { hook, interface: link.interface.clone() });
         }
         let interface_index = interface_index(interface)?;
         let program = self.loaded_program(hook)?;
-        let descriptor = link::create(
-            program.as_fd(),
-            interface_index,
-            attachment.point(),
-            attachment.flags(),
-        )
-        .map_err(|source| attach_error(interface, attachment, source))?;
-        self.links[hook.index() as usize] = Some(Link {
-            interface: interface.to_owned(),
-            _descriptor: descriptor,
-        });
+        let descriptor =
+            link::create(program.as_fd(), interface_index, attachment.point(), attachment.flags())
+                .map_err(|source| attach_error(interface, attachment, source))?;
+        self.links[hook.index() as usize] =
+            Some(Link { interface: interface.to_owned(), _descriptor: descriptor });
         Ok(())
     }
 
@@ -184,18 +169,11 @@ impl Chaos {
 
     /// What became of the frames at a hook since [`Chaos::load`], over all CPUs.
     pub fn counters(&self, hook: Hook) -> Result<Counters, Error> {
-        let map = self
-            .ebpf
-            .map(COUNTERS_MAP)
-            .ok_or_else(|| missing(COUNTERS_MAP))?;
+        let map = self.ebpf.map(COUNTERS_MAP).ok_or_else(|| missing(COUNTERS_MAP))?;
         let counters =
             PerCpuArray::<&MapData, CountersValue>::try_from(map).map_err(in_map(COUNTERS_MAP))?;
-        let by_cpu = counters
-            .get(&hook.index(), 0)
-            .map_err(in_map(COUNTERS_MAP))?;
-        Ok(by_cpu
-            .iter()
-            .fold(Counters::default(), |sum, cpu| sum.plus(cpu.0)))
+        let by_cpu = counters.get(&hook.index(), 0).map_err(in_map(COUNTERS_MAP))?;
+        Ok(by_cpu.iter().fold(Counters::default(), |sum, cpu| sum.plus(cpu.0)))
     }
 
     /// Runs a hook's program once on a frame, without any interface: the frame takes a number and is counted like any other. A copy
@@ -215,26 +193,16 @@ impl Chaos {
                 self.program::<SchedClassifier>(hook)?.test_run(options)
             }
         };
-        let result = result.map_err(|source| Error::TestRun {
-            program,
-            length_bytes,
-            source,
-        })?;
+        let result = result.map_err(|source| Error::TestRun { program, length_bytes, source })?;
         output.truncate(result.data_size_out as usize);
         // XDP_PASS is 2; a TCX program that lets the frame go on to the next one returns -1.
         let pass = if hook == Hook::Xdp { 2 } else { u32::MAX };
-        Ok(TestRun {
-            passed: result.return_value == pass,
-            frame: output,
-        })
+        Ok(TestRun { passed: result.return_value == pass, frame: output })
     }
 
     /// The hook's program, in the kernel.
     fn loaded_program(&mut self, hook: Hook) -> Result<&ProgramFd, Error> {
-        let load_error = |source| Error::LoadProgram {
-            program: program_name(hook),
-            source,
-        };
+        let load_error = |source| Error::LoadProgram { program: program_name(hook), source };
         match hook {
             Hook::Xdp => {
                 let program = self.program::<Xdp>(hook)?;
@@ -279,9 +247,7 @@ const fn program_name(hook: Hook) -> &'static str {
 }
 
 fn missing(name: &str) -> Error {
-    Error::UnusableObject {
-        reason: format!("no {name} of the expected type"),
-    }
+    Error::UnusableObject { reason: format!("no {name} of the expected type") }
 }
 
 fn in_map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
@@ -290,12 +256,8 @@ fn in_map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
 
 fn interface_index(interface: &str) -> Result<u32, Error> {
     let lookup = || {
-        let socket = socket_with(
-            AddressFamily::INET,
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let socket =
+            socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         name_to_index(socket, interface)
     };
     lookup().map_err(|errno: Errno| Error::UnknownInterface {
@@ -326,12 +288,7 @@ fn attach_error(interface: &str, attachment: Attachment, source: io::Error) -> E
                 }
                 _ => "",
             };
-            Error::Attach {
-                interface,
-                hook: attachment.hook(),
-                hint,
-                source,
-            }
+            Error::Attach { interface, hook: attachment.hook(), hint, source }
         }
     }
 }
@@ -355,10 +312,7 @@ struct ConfigValue(Config);
 #[repr(transparent)]
 struct CountersValue(Counters);
 
-#[allow(
-    unsafe_code,
-    reason = "marks map values as plain old data, which the library cannot check"
-)]
+#[allow(unsafe_code, reason = "marks map values as plain old data, which the library cannot check")]
 mod plain_old_data {
     // SAFETY: integers only, without padding (the sizes are asserted where the type is defined); any bits make a valid value.
     unsafe impl aya::Pod for super::ConfigValue {}

@@ -50,12 +50,7 @@ mod tests {
     fn what_is_no_object_is_refused_by_name() {
         let error = check_chaos_schema(b"no object").unwrap_err();
         assert!(matches!(error, Error::UnusableObject { .. }));
-        assert!(
-            error
-                .to_string()
-                .contains("scripts/build-kernel-programs.sh"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("scripts/build-kernel-programs.sh"), "{error}");
     }
 
     #[test]
@@ -67,19 +62,11 @@ mod tests {
         let mut other = EMBEDDED.to_vec();
         let (offset, length) = {
             let file = object::File::parse(EMBEDDED).unwrap();
-            file.section_by_name(CHAOS_SCHEMA_SECTION)
-                .unwrap()
-                .file_range()
-                .unwrap()
+            file.section_by_name(CHAOS_SCHEMA_SECTION).unwrap().file_range().unwrap()
         };
         assert_eq!(length, 4);
         other[offset as usize] ^= 0x80;
         let error = check_chaos_schema(&other).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("chaos_schema: expected 1, found"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("chaos_schema: expected 1, found"), "{error}");
     }
 }

@@ -95,9 +95,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         let mut cause = self.source();
         while let Some(error) = cause {
-            if let Some(errno) = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::raw_os_error)
+            if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
             {
                 return Some(errno);
             }

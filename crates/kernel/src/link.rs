@@ -1,8 +1,5 @@
 //! Attaching a program by a link: a file descriptor that owns the attachment.
-#![allow(
-    unsafe_code,
-    reason = "bpf(2) has no safe wrapper that attaches by link only"
-)]
+#![allow(unsafe_code, reason = "bpf(2) has no safe wrapper that attaches by link only")]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

@@ -103,16 +103,14 @@ impl Rule {
     pub fn matches(&self, direction: Direction, headers: &Headers) -> bool {
         let unset = |condition: u16| self.conditions & condition == 0;
         (unset(HAS_DIRECTION) || self.direction == direction as u8)
-            && (unset(HAS_PROTOCOL) || headers.protocol == Some(self.protocol))
+            && (unset(HAS_PROTOCOL) || headers.protocol() == Some(self.protocol))
             && (unset(HAS_PORT)
                 || headers
-                    .ports
+                    .ports()
                     .is_some_and(|p| p.source == self.port || p.destination == self.port))
-            && (unset(HAS_SOURCE) || headers.ipv4.is_some_and(|a| a.source == self.source))
+            && (unset(HAS_SOURCE) || headers.ipv4().is_some_and(|a| a.source == self.source))
             && (unset(HAS_DESTINATION)
-                || headers
-                    .ipv4
-                    .is_some_and(|a| a.destination == self.destination))
+                || headers.ipv4().is_some_and(|a| a.destination == self.destination))
     }
 }
 
@@ -129,11 +127,7 @@ pub struct Probabilities {
 
 impl Probabilities {
     /// No faults at all.
-    pub const NONE: Self = Self {
-        drop_ppm: 0,
-        duplicate_ppm: 0,
-        corrupt_ppm: 0,
-    };
+    pub const NONE: Self = Self { drop_ppm: 0, duplicate_ppm: 0, corrupt_ppm: 0 };
 }
 
 /// The probabilities add up to more than one.
@@ -187,11 +181,7 @@ impl Config {
         rule: Rule,
         probabilities: Probabilities,
     ) -> Result<Self, ProbabilitiesError> {
-        let Probabilities {
-            drop_ppm,
-            duplicate_ppm,
-            corrupt_ppm,
-        } = probabilities;
+        let Probabilities { drop_ppm, duplicate_ppm, corrupt_ppm } = probabilities;
         let sum_ppm = drop_ppm as u64 + duplicate_ppm as u64 + corrupt_ppm as u64;
         if sum_ppm > PPM as u64 {
             return Err(ProbabilitiesError { sum_ppm });

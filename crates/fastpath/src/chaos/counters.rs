@@ -71,9 +71,7 @@ impl Counters {
             spared: self.spared.wrapping_add(other.spared),
             dropped: self.dropped.wrapping_add(other.dropped),
             duplicated: self.duplicated.wrapping_add(other.duplicated),
-            duplicate_declined: self
-                .duplicate_declined
-                .wrapping_add(other.duplicate_declined),
+            duplicate_declined: self.duplicate_declined.wrapping_add(other.duplicate_declined),
             corrupted: self.corrupted.wrapping_add(other.corrupted),
             corrupt_declined: self.corrupt_declined.wrapping_add(other.corrupt_declined),
             own_copies: self.own_copies.wrapping_add(other.own_copies),

@@ -32,16 +32,12 @@ pub(super) fn locked_memory() -> Finding {
         return Finding::yes(detail);
     }
     // Newer kernels charge maps to the memory cgroup instead of this limit. This helper came with that change.
-    match is_helper_supported(
-        ProgramType::SocketFilter,
-        BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
-    ) {
+    match is_helper_supported(ProgramType::SocketFilter, BpfHelper::BPF_FUNC_ktime_get_coarse_ns) {
         Ok(true) => Finding::yes(format!("{detail}, which do not bound maps on this kernel")),
         Ok(false) => Finding::no(detail, HINT),
-        Err(_) => Finding::unknown(
-            format!("{detail}; whether they bound maps cannot be tried"),
-            HINT,
-        ),
+        Err(_) => {
+            Finding::unknown(format!("{detail}; whether they bound maps cannot be tried"), HINT)
+        }
     }
 }
 

@@ -181,37 +181,21 @@ struct Finding {
 
 impl Finding {
     fn yes(detail: impl Into<String>) -> Self {
-        Self {
-            status: Status::Yes,
-            detail: detail.into(),
-            hint: None,
-        }
+        Self { status: Status::Yes, detail: detail.into(), hint: None }
     }
 
     fn no(detail: impl Into<String>, hint: &'static str) -> Self {
-        Self {
-            status: Status::No,
-            detail: detail.into(),
-            hint: Some(hint),
-        }
+        Self { status: Status::No, detail: detail.into(), hint: Some(hint) }
     }
 
     fn unknown(detail: impl Into<String>, hint: &'static str) -> Self {
-        Self {
-            status: Status::Unknown,
-            detail: detail.into(),
-            hint: Some(hint),
-        }
+        Self { status: Status::Unknown, detail: detail.into(), hint: Some(hint) }
     }
 }
 
 /// Tries one feature. Takes milliseconds, leaves nothing behind.
 pub fn probe(feature: Feature) -> Probe {
-    let Finding {
-        status,
-        detail,
-        hint,
-    } = match feature {
+    let Finding { status, detail, hint } = match feature {
         Feature::Kernel => privileges::kernel(),
         Feature::Root => privileges::root(),
         Feature::CapBpf | Feature::CapNetAdmin | Feature::CapPerfmon | Feature::CapSysAdmin => {
@@ -234,13 +218,7 @@ pub fn probe(feature: Feature) -> Probe {
         Feature::FileDescriptors => limits::file_descriptors(),
         Feature::LockedMemory => limits::locked_memory(),
     };
-    Probe {
-        feature,
-        status,
-        detail,
-        purpose: feature.purpose(),
-        hint,
-    }
+    Probe { feature, status, detail, purpose: feature.purpose(), hint }
 }
 
 /// Tries every feature.
@@ -265,11 +243,7 @@ mod tests {
         for probe in probes {
             assert!(!probe.detail.is_empty(), "{probe:?}");
             assert!(!probe.purpose.is_empty(), "{probe:?}");
-            assert_eq!(
-                probe.hint.is_some(),
-                probe.status != Status::Yes,
-                "{probe:?}"
-            );
+            assert_eq!(probe.hint.is_some(), probe.status != Status::Yes, "{probe:?}");
         }
     }
 

@@ -35,10 +35,7 @@ pub(super) fn cpu_quota() -> Finding {
     let version = if second { "cgroup v2" } else { "cgroup v1" };
     match try_quota(&parent, file, quota) {
         Ok(()) => Finding::yes(format!("{version}, {}", parent.display())),
-        Err(error) => Finding::no(
-            format!("{version}, {}: {error}", parent.display()),
-            CGROUP_HINT,
-        ),
+        Err(error) => Finding::no(format!("{version}, {}: {error}", parent.display()), CGROUP_HINT),
     }
 }
 
@@ -61,11 +58,8 @@ pub(super) fn ip_command() -> Finding {
     let Some(path) = find_in_path("ip") else {
         return Finding::no("not in PATH", HINT);
     };
-    let output = Command::new(&path)
-        .arg("-Version")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
+    let output =
+        Command::new(&path).arg("-Version").stdin(Stdio::null()).stderr(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => {
             let version = String::from_utf8_lossy(&output.stdout);

@@ -19,31 +19,20 @@ pub(super) fn root() -> Finding {
     if user.is_root() {
         Finding::yes("effective user 0")
     } else {
-        Finding::no(
-            format!("effective user {}", user.as_raw()),
-            "run it with sudo",
-        )
+        Finding::no(format!("effective user {}", user.as_raw()), "run it with sudo")
     }
 }
 
 pub(super) fn capability(feature: Feature) -> Finding {
     let (wanted, hint) = match feature {
-        Feature::CapBpf => (
-            CapabilitySet::BPF,
-            "run as root, or: setcap cap_bpf+ep ashlar",
-        ),
-        Feature::CapNetAdmin => (
-            CapabilitySet::NET_ADMIN,
-            "run as root, or: setcap cap_net_admin+ep ashlar",
-        ),
-        Feature::CapPerfmon => (
-            CapabilitySet::PERFMON,
-            "run as root, or: setcap cap_perfmon+ep ashlar",
-        ),
-        _ => (
-            CapabilitySet::SYS_ADMIN,
-            "run as root, in a container with --privileged",
-        ),
+        Feature::CapBpf => (CapabilitySet::BPF, "run as root, or: setcap cap_bpf+ep ashlar"),
+        Feature::CapNetAdmin => {
+            (CapabilitySet::NET_ADMIN, "run as root, or: setcap cap_net_admin+ep ashlar")
+        }
+        Feature::CapPerfmon => {
+            (CapabilitySet::PERFMON, "run as root, or: setcap cap_perfmon+ep ashlar")
+        }
+        _ => (CapabilitySet::SYS_ADMIN, "run as root, in a container with --privileged"),
     };
     match rustix::thread::capabilities(None) {
         Ok(sets) if sets.effective.contains(wanted) => Finding::yes("effective"),

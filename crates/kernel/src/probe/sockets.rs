@@ -15,18 +15,8 @@ const REPAIR_ON: libc::c_int = 1;
 
 pub(super) fn tcp_repair() -> Finding {
     let repair = |socket: &OwnedFd| {
-        set(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_REPAIR,
-            &REPAIR_ON.to_ne_bytes(),
-        )?;
-        set(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_REPAIR,
-            &REPAIR_OFF.to_ne_bytes(),
-        )
+        set(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, &REPAIR_ON.to_ne_bytes())?;
+        set(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, &REPAIR_OFF.to_ne_bytes())
     };
     match tcp_socket().and_then(|socket| repair(&socket)) {
         Ok(()) => Finding::yes("a socket entered and left repair mode"),
@@ -36,12 +26,7 @@ pub(super) fn tcp_repair() -> Finding {
 
 pub(super) fn ip_transparent() -> Finding {
     let transparent = |socket: &OwnedFd| {
-        set(
-            socket,
-            libc::IPPROTO_IP,
-            libc::IP_TRANSPARENT,
-            &1_i32.to_ne_bytes(),
-        )
+        set(socket, libc::IPPROTO_IP, libc::IP_TRANSPARENT, &1_i32.to_ne_bytes())
     };
     match tcp_socket().and_then(|socket| transparent(&socket)) {
         Ok(()) => Finding::yes("a socket became transparent"),
@@ -63,21 +48,12 @@ pub(super) fn kernel_tls() -> Finding {
 }
 
 fn refused(error: &io::Error, hint: &'static str) -> Finding {
-    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-        NET_ADMIN_HINT
-    } else {
-        hint
-    };
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied { NET_ADMIN_HINT } else { hint };
     Finding::no(error.to_string(), hint)
 }
 
 fn tcp_socket() -> io::Result<OwnedFd> {
-    Ok(socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
+    Ok(socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
 fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &[u8]) -> io::Result<()> {
@@ -85,17 +61,7 @@ fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &[u8]) 
         libc::socklen_t::try_from(value.len()).expect("option values are a few bytes long");
     // SAFETY: the kernel reads `length` bytes from `value`, which has as many; the descriptor is open.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            value.as_ptr().cast(),
-            length,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length)
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

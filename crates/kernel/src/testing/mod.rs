@@ -52,12 +52,7 @@ impl fmt::Display for Missing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One line, whatever the kernel said.
         let detail = self.detail.replace('\n', " ");
-        write!(
-            formatter,
-            "{}: {} ({detail})",
-            self.feature.name(),
-            self.status
-        )
+        write!(formatter, "{}: {} ({detail})", self.feature.name(), self.status)
     }
 }
 
@@ -65,11 +60,7 @@ fn first_missing(requirements: &[Feature]) -> Option<Missing> {
     let probes = requirements.iter().map(|&feature| probe(feature));
     probes
         .filter(|probe| probe.status != Status::Yes)
-        .map(|probe| Missing {
-            feature: probe.feature,
-            status: probe.status,
-            detail: probe.detail,
-        })
+        .map(|probe| Missing { feature: probe.feature, status: probe.status, detail: probe.detail })
         .next()
 }
 
@@ -79,11 +70,7 @@ fn write_line(path: &OsStr, test_name: &str, missing: Option<&Missing>) -> io::R
         None => format!("ran {test_name}\n"),
         Some(reason) => format!("skipped {test_name}: {reason}\n"),
     };
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)?
-        .write_all(line.as_bytes())
+    OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())
 }
 
 #[cfg(test)]
@@ -106,12 +93,7 @@ mod tests {
         });
         let text = fs::read_to_string(&path).unwrap();
         for name in ["one", "two", "three", "four"] {
-            assert_eq!(
-                text.lines()
-                    .filter(|line| *line == format!("ran {name}"))
-                    .count(),
-                100
-            );
+            assert_eq!(text.lines().filter(|line| *line == format!("ran {name}")).count(), 100);
         }
         assert_eq!(text.lines().count(), 400);
     }
@@ -120,11 +102,8 @@ mod tests {
     fn a_skipped_test_gives_its_reason_on_one_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
-        let missing = Missing {
-            feature: Feature::Tcx,
-            status: Status::No,
-            detail: "two\nlines".to_owned(),
-        };
+        let missing =
+            Missing { feature: Feature::Tcx, status: Status::No, detail: "two\nlines".to_owned() };
         write_line(path.as_os_str(), "a_test", Some(&missing)).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),

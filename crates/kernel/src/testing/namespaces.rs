@@ -49,26 +49,19 @@ impl NamespacePair {
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let number = CREATED.fetch_add(1, Ordering::Relaxed);
         // From here on, what was made is removed, even if the rest fails.
-        let pair = Self {
-            name: format!("ashlar-test-{}-{number}", process::id()),
-        };
+        let pair = Self { name: format!("ashlar-test-{}-{number}", process::id()) };
         let (left, right) = (pair.namespace(Side::Left), pair.namespace(Side::Right));
         ip(&format!("netns add {left}"));
         ip(&format!("netns add {right}"));
         ip(&format!(
             "link add {LEFT_INTERFACE} netns {left} type veth peer name {RIGHT_INTERFACE} netns {right}"
         ));
-        for (namespace, interface, address) in [
-            (left, LEFT_INTERFACE, LEFT_ADDRESS),
-            (right, RIGHT_INTERFACE, RIGHT_ADDRESS),
-        ] {
+        for (namespace, interface, address) in
+            [(left, LEFT_INTERFACE, LEFT_ADDRESS), (right, RIGHT_INTERFACE, RIGHT_ADDRESS)]
+        {
             // No link-local IPv6 address: its neighbour discovery would be stray traffic.
-            ip(&format!(
-                "-n {namespace} link set dev {interface} addrgenmode none"
-            ));
-            ip(&format!(
-                "-n {namespace} addr add {address}/24 dev {interface}"
-            ));
+            ip(&format!("-n {namespace} link set dev {interface} addrgenmode none"));
+            ip(&format!("-n {namespace} addr add {address}/24 dev {interface}"));
             ip(&format!("-n {namespace} link set dev lo up"));
             ip(&format!("-n {namespace} link set dev {interface} up"));
         }
@@ -121,14 +114,7 @@ fn ip_command(arguments: &str) -> Command {
 }
 
 fn ip(arguments: &str) {
-    let output = ip_command(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("ip: {error}"));
+    let output = ip_command(arguments).output().unwrap_or_else(|error| panic!("ip: {error}"));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}: {}",
-        output.status,
-        stderr.trim()
-    );
+    assert!(output.status.success(), "ip {arguments}: {}: {}", output.status, stderr.trim());
 }

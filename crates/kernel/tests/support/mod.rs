@@ -1,0 +1,19 @@
+//! Frames, ways to send them, and what the chaos programs should make of them.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub(crate) mod frames;
+pub(crate) mod interfaces;
+pub(crate) mod packet_socket;
+pub(crate) mod prediction;
+
+use ashlar_kernel::probe::Feature;
+
+/// What a test needs that attaches programs to the ends of a cable.
+pub(crate) const REQUIREMENTS: [Feature; 6] = [
+    Feature::KernelPrograms,
+    Feature::Xdp,
+    Feature::TrafficControl,
+    Feature::Tcx,
+    Feature::NetworkNamespaces,
+    Feature::IpCommand,
+];
