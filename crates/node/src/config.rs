@@ -562,6 +562,16 @@ engine = "disk"
     }
 
     #[test]
+    fn the_annotated_example_is_right_and_shows_the_defaults() {
+        let text = include_str!("../../../docs/example.toml");
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        assert_eq!(config.front_end.unwrap().limits, Limits::default());
+        let storage = config.storage.unwrap();
+        assert_eq!(storage.inline_bytes_max, StorageTable::INLINE_BYTES_DEFAULT);
+        assert_eq!(config.cluster.map.partitions().len(), PARTITIONS_DEFAULT);
+    }
+
+    #[test]
     fn errors_name_the_line_or_the_key() {
         for (from, to, error) in [
             (

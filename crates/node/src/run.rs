@@ -1,0 +1,206 @@
+//! Starts the roles that configurations name, in one process, and ends them in order.
+
+use crate::{
+    admin,
+    config::{Config, ConfigError, EngineKind, Storage},
+    front_end,
+    metrics::{Registry, registry},
+    serve::{ServerMetrics, spawn_server},
+    storage_node::{self, SyntheticService},
+    threads::{Shutdown, ShutdownTrigger, Threads},
+};
+use ashlar_storage::StorageError;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+/// Peers that wait to be accepted.
+const PEER_BACKLOG: i32 = 1024;
+
+/// Why a process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The front end cannot start.
+    #[error("{0}")]
+    FrontEnd(#[from] front_end::FrontEndError),
+}
+
+/// Where a process listens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Endpoints {
+    /// The front end's HTTP.
+    pub http: Option<SocketAddr>,
+    /// The front end's HTTPS.
+    pub https: Option<SocketAddr>,
+    /// Health and metrics.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Roles that run.
+pub struct Process {
+    threads: Threads,
+    trigger: ShutdownTrigger,
+    drain_timeout: Duration,
+    endpoints: Endpoints,
+    certificates: Vec<front_end::Reload>,
+}
+
+impl Process {
+    /// Starts all roles of `configs`. Several share the process's event loops; the first one's
+    /// `threads` and `admin` count.
+    ///
+    /// # Errors
+    /// When a role cannot start; those that have started end.
+    pub fn start(configs: &[Config]) -> Result<Self, NodeError> {
+        let first = configs.first().expect("a process has a configuration");
+        let threads = Threads::start("io", first.threads)
+            .map_err(|source| NodeError::System { what: "cannot start threads", source })?;
+        let (trigger, shutdown) = ShutdownTrigger::new();
+        let mut process = Self {
+            threads,
+            trigger,
+            drain_timeout: Duration::ZERO,
+            endpoints: Endpoints::default(),
+            certificates: Vec::new(),
+        };
+        let mut registry = registry();
+        let mut roles: Vec<(String, Arc<dyn admin::Health>)> = Vec::new();
+        for config in configs {
+            let label = ("node".into(), config.name.clone().into());
+            let registry = registry.sub_registry_with_label(label);
+            if let Some(storage) = &config.storage {
+                let health = process.start_storage(config, storage, &shutdown, registry)?;
+                roles.push((format!("storage {}", config.name), health));
+            }
+            if config.front_end.is_some() {
+                let health = process.start_front_end(config, &shutdown, registry)?;
+                roles.push((format!("front end {}", config.name), health));
+            }
+        }
+        if let Some(address) = first.admin {
+            let bound = admin::spawn(address, &process.threads, registry, roles, shutdown)
+                .map_err(|source| NodeError::Listen { address, source })?;
+            process.endpoints.admin = Some(bound);
+        }
+        Ok(process)
+    }
+
+    /// Where the process listens.
+    pub fn endpoints(&self) -> Endpoints {
+        self.endpoints
+    }
+
+    /// Reads certificates again; what cannot be used is logged and the old one stays.
+    pub fn reload(&self) {
+        self.certificates.iter().for_each(front_end::Reload::reload);
+    }
+
+    /// Takes nothing new, finishes what is under way within the drain time-out, and ends. Gives
+    /// whether everything could be finished.
+    pub fn stop(self) -> bool {
+        self.trigger.drain();
+        self.threads.join(self.drain_timeout)
+    }
+
+    fn start_storage(
+        &mut self,
+        config: &Config,
+        storage: &Storage,
+        shutdown: &Shutdown,
+        registry: &mut Registry,
+    ) -> Result<Arc<dyn admin::Health>, NodeError> {
+        let (http, peer) = storage_node::addresses(config, storage);
+        let metrics = ServerMetrics::new(registry, "storage");
+        let limits = storage.limits;
+        let listen = |source| NodeError::Listen { address: http, source };
+        self.drain_timeout = self.drain_timeout.max(limits.drain_timeout);
+        match storage.engine {
+            EngineKind::Synthetic => {
+                let service = SyntheticService;
+                spawn_server(http, None, limits, &self.threads, shutdown, metrics, service)
+                    .map_err(listen)?;
+                Ok(Arc::new(service))
+            }
+            EngineKind::Disk => {
+                let service = self.open_disk(config, storage, peer, registry)?;
+                let served = service.clone();
+                spawn_server(http, None, limits, &self.threads, shutdown, metrics, served)
+                    .map_err(listen)?;
+                Ok(Arc::new(service))
+            }
+        }
+    }
+
+    /// Opens the disk engine with its chain traffic on the first event loop.
+    fn open_disk(
+        &self,
+        config: &Config,
+        storage: &Storage,
+        peer: SocketAddr,
+        registry: &mut Registry,
+    ) -> Result<storage_node::DiskService, NodeError> {
+        let listen = |source| NodeError::Listen { address: peer, source };
+        let listener = listen_shared(peer).map_err(listen)?;
+        let handle = self.threads.handle(0);
+        let _entered = handle.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
+        storage_node::open(config, storage, listener, registry)
+    }
+
+    fn start_front_end(
+        &mut self,
+        config: &Config,
+        shutdown: &Shutdown,
+        registry: &mut Registry,
+    ) -> Result<Arc<dyn admin::Health>, NodeError> {
+        let started = front_end::start(config, &self.threads, shutdown, registry)?;
+        let role = config.front_end.as_ref().expect("the caller checked the role");
+        self.drain_timeout = self.drain_timeout.max(role.limits.drain_timeout);
+        self.endpoints.http = started.http;
+        self.endpoints.https = started.https;
+        self.certificates.extend(started.reload);
+        Ok(started.health)
+    }
+}
+
+/// Listens on `address`, which another socket of this process may have reserved.
+fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = reserve(address)?;
+    socket.listen(PEER_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds `address` without listening on it: nobody else gets it as long as the socket lives, and
+/// this process can still listen on it.
+///
+/// # Errors
+/// When the address is taken.
+pub fn reserve(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

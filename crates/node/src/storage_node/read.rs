@@ -1,0 +1,136 @@
+//! GET and HEAD.
+
+use super::{
+    Shared, content,
+    lookup::{LookupError, Object, lookup},
+};
+use crate::{body::Body, response};
+use ashlar_object::{
+    Key, PartitionIndex,
+    condition::{Verdict, http_date},
+    range::{self, RangeVerdict},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use std::{ops::Range, sync::Arc};
+
+/// The version of an object within its partition.
+pub(crate) const VERSION_HEADER: HeaderName = HeaderName::from_static("x-ashlar-version");
+/// What names of user metadata start with; the same as in S3.
+pub(super) const USER_PREFIX: &str = "x-amz-meta-";
+/// The type of an object whose writer gave none.
+const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Answers a read of `key`.
+pub(super) async fn read(
+    shared: &Arc<Shared>,
+    partition: PartitionIndex,
+    key: &Key,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    match lookup(shared, partition, key).await {
+        Ok(object) => respond(object, method, headers),
+        Err(LookupError::Storage(error)) => {
+            tracing::error!(%key, %error, "cannot read an object");
+            // Another replica may have it whole: the front end tries there.
+            response::unavailable("this replica cannot read the object")
+        }
+        Err(error) => response::unavailable(error),
+    }
+}
+
+/// The response for what a read may see.
+pub(super) fn respond(
+    object: Option<Object>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    let conditions = match super::conditions(headers) {
+        Ok(conditions) => conditions,
+        Err(error) => return response::text(StatusCode::BAD_REQUEST, error),
+    };
+    let verdict = conditions.for_read(object.as_ref().map(|object| &object.meta));
+    let Some(object) = object else {
+        return match verdict {
+            Verdict::Failed => failed_precondition(),
+            _ => response::text(StatusCode::NOT_FOUND, "no such object"),
+        };
+    };
+    match verdict {
+        Verdict::Failed => failed_precondition(),
+        Verdict::NotModified => {
+            let mut response = response::empty(StatusCode::NOT_MODIFIED);
+            put_validators(response.headers_mut(), &object);
+            response
+        }
+        Verdict::Proceed => send(object, method, headers),
+    }
+}
+
+pub(super) fn failed_precondition() -> Response<Body> {
+    response::text(StatusCode::PRECONDITION_FAILED, "a condition of the request does not hold")
+}
+
+fn send(object: Object, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    let size_bytes = object.meta.size_bytes;
+    // RFC 9110, section 14.2: a range has a meaning for GET only.
+    let field = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let wanted = field.filter(|_| method == Method::GET && if_range_holds(headers, &object));
+    let (status, part) = match range::select(wanted, size_bytes) {
+        RangeVerdict::Whole => (StatusCode::OK, 0..size_bytes),
+        RangeVerdict::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+        RangeVerdict::Unsatisfiable => {
+            let status = StatusCode::RANGE_NOT_SATISFIABLE;
+            let mut response = response::text(status, "the object has no bytes in this range");
+            let value = format!("bytes */{size_bytes}");
+            put(response.headers_mut(), header::CONTENT_RANGE, &value);
+            return response;
+        }
+    };
+    let mut response = response::empty(status);
+    put_fields(response.headers_mut(), &object, &part, status);
+    if method == Method::GET {
+        *response.body_mut() = content::body(object.source, part);
+    }
+    response
+}
+
+/// RFC 9110, section 13.1.5: the range counts only for the object that the client has a part of.
+fn if_range_holds(headers: &HeaderMap, object: &Object) -> bool {
+    let Some(value) = headers.get(header::IF_RANGE) else { return true };
+    let value = value.as_bytes();
+    value == object.meta.etag.to_string().as_bytes()
+        || value == http_date(object.meta.modified_ms).as_bytes()
+}
+
+fn put_fields(headers: &mut HeaderMap, object: &Object, part: &Range<u64>, status: StatusCode) {
+    put_validators(headers, object);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let content_type = object.meta.content_type.as_deref();
+    let content_type = content_type.and_then(|value| HeaderValue::from_str(value).ok());
+    headers.insert(header::CONTENT_TYPE, content_type.unwrap_or(DEFAULT_TYPE));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let size_bytes = object.meta.size_bytes;
+        let value = format!("bytes {}-{}/{size_bytes}", part.start, part.end - 1);
+        put(headers, header::CONTENT_RANGE, &value);
+    }
+    for (name, value) in &object.meta.user {
+        // Checked when the object was written.
+        let name = HeaderName::from_bytes(format!("{USER_PREFIX}{name}").as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+}
+
+fn put_validators(headers: &mut HeaderMap, object: &Object) {
+    put(headers, header::ETAG, &object.meta.etag.to_string());
+    put(headers, header::LAST_MODIFIED, &http_date(object.meta.modified_ms));
+    headers.insert(VERSION_HEADER, HeaderValue::from(object.version.0));
+}
+
+/// Inserts a value that we made ourselves.
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    headers.insert(name, HeaderValue::from_str(value).expect("our own values are printable"));
+}

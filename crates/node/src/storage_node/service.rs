@@ -1,0 +1,155 @@
+//! The storage node's HTTP: which request goes where.
+
+use super::{
+    Shared,
+    listing::list,
+    lookup::{Object, Source},
+    read::{read, respond},
+    write::{delete_object, put_object},
+};
+use crate::{
+    admin::Health,
+    body::Body,
+    listing::{ListQuery, PARTITIONS_HEADER, parse_partitions},
+    response,
+    serve::{ConnectionInfo, Service},
+};
+use ashlar_object::{ETag, Key, ObjectMeta, Version, synthetic};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// A request with this field asks whether the node is alive; it is answered with 204.
+pub(crate) const PING_HEADER: HeaderName = HeaderName::from_static("x-ashlar-ping");
+
+/// The methods that an object has.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE");
+/// The methods that a synthetic object has.
+const READ_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
+
+/// Objects of the disk engine.
+#[derive(Clone)]
+pub(crate) struct DiskService {
+    shared: Arc<Shared>,
+}
+
+impl DiskService {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    async fn object(&self, key: Key, request: Request<Incoming>) -> Response<Body> {
+        let shared = &self.shared;
+        let partition = shared.identity.cluster.map.partition_of(&key);
+        if shared.identity.place_in(partition).is_none() {
+            let message = "the key's chain does not include this node";
+            return response::text(StatusCode::MISDIRECTED_REQUEST, message);
+        }
+        match *request.method() {
+            Method::GET | Method::HEAD => {
+                read(shared, partition, &key, request.method(), request.headers()).await
+            }
+            Method::PUT => put_object(shared, partition, key, request).await,
+            Method::DELETE => delete_object(shared, partition, key, request.headers()).await,
+            _ => not_allowed(METHODS),
+        }
+    }
+
+    async fn list(&self, request: &Request<Incoming>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return not_allowed(READ_METHODS);
+        }
+        let query = match ListQuery::parse(request.uri().query().unwrap_or("")) {
+            Ok(query) => query,
+            Err(message) => return response::text(StatusCode::BAD_REQUEST, message),
+        };
+        let map = &self.shared.identity.cluster.map;
+        let held = |partition: &_| self.shared.identity.place_in(*partition).is_some();
+        let partitions = match request.headers().get(PARTITIONS_HEADER) {
+            None => Some(map.partitions().filter(held).collect()),
+            Some(value) => value
+                .to_str()
+                .ok()
+                .and_then(|value| parse_partitions(value, map.partitions().len()))
+                .filter(|wanted| wanted.iter().all(held)),
+        };
+        match partitions {
+            Some(partitions) => list(&self.shared, query, partitions).await,
+            None => {
+                let message = format!("{PARTITIONS_HEADER} names partitions that are not here");
+                response::text(StatusCode::BAD_REQUEST, message)
+            }
+        }
+    }
+}
+
+impl Service for DiskService {
+    async fn call(&self, request: Request<Incoming>, _from: ConnectionInfo) -> Response<Body> {
+        if request.headers().contains_key(PING_HEADER) {
+            return response::empty(StatusCode::NO_CONTENT);
+        }
+        if request.uri().path() == "/" {
+            return self.list(&request).await;
+        }
+        match Key::from_path(request.uri().path()) {
+            Ok(key) => self.object(key, request).await,
+            Err(error) => response::text(StatusCode::BAD_REQUEST, error),
+        }
+    }
+}
+
+impl Health for DiskService {
+    fn ready(&self) -> Result<(), String> {
+        if self.shared.chain.is_closed() {
+            return Err("the disk has failed".into());
+        }
+        let map = &self.shared.identity.cluster.map;
+        let held = map.partitions().filter(|p| self.shared.identity.place_in(*p).is_some());
+        let waiting = held.filter(|p| !self.shared.views.serves_reads(*p)).count();
+        match waiting {
+            0 => Ok(()),
+            _ => Err(format!("{waiting} partitions have not joined their chains")),
+        }
+    }
+}
+
+/// Objects that are computed: `GET /N` answers N bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct SyntheticService;
+
+impl Service for SyntheticService {
+    async fn call(&self, request: Request<Incoming>, _from: ConnectionInfo) -> Response<Body> {
+        if request.headers().contains_key(PING_HEADER) {
+            return response::empty(StatusCode::NO_CONTENT);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return not_allowed(READ_METHODS);
+        }
+        let size = Key::from_path(request.uri().path()).ok().and_then(|key| synthetic::size_of(&key));
+        let object = size.map(|size_bytes| Object {
+            version: Version::NONE,
+            meta: synthetic_meta(size_bytes),
+            source: Source::Synthetic,
+        });
+        respond(object, request.method(), request.headers())
+    }
+}
+
+impl Health for SyntheticService {
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The entity tag of a synthetic object is its size: hashing a terabyte for it would take hours.
+fn synthetic_meta(size_bytes: u64) -> ObjectMeta {
+    let etag = ETag(u128::from(size_bytes).to_be_bytes());
+    ObjectMeta { size_bytes, etag, modified_ms: 0, content_type: None, user: Vec::new() }
+}
+
+fn not_allowed(methods: HeaderValue) -> Response<Body> {
+    let message = "the method has no meaning for this resource";
+    let mut response = response::text(StatusCode::METHOD_NOT_ALLOWED, message);
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
+}
