@@ -1,5 +1,6 @@
 //! The `ashlar` command line.
 
+mod client;
 mod commands;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,19 @@ enum Command {
     Sim(commands::sim::Args),
 }
 
+/// The error and its causes in one line: scripts and people read the last line of stderr. A cause
+/// that the text before it quotes already is not repeated.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause.replace('\n', " ");
+        }
+    }
+    line
+}
+
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Up(args) => commands::up::run(args),
@@ -44,8 +58,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line: scripts and people read the last line of stderr.
-            eprintln!("ashlar: {error:#}");
+            eprintln!("ashlar: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
