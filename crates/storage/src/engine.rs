@@ -66,6 +66,16 @@ pub struct Stored {
     pub change: StoredChange,
 }
 
+impl Stored {
+    /// The identifier of the large body, if there is one.
+    pub fn stage(&self) -> Option<StageId> {
+        match self.change {
+            StoredChange::Put { place: Place::Staged(id), .. } => Some(id),
+            _ => None,
+        }
+    }
+}
+
 /// What a version says of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredChange {

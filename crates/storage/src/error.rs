@@ -72,9 +72,6 @@ impl StorageError {
 
     /// Damage to `what`.
     pub(crate) fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Corrupt {
-            what: what.into(),
-            detail: detail.into(),
-        }
+        Self::Corrupt { what: what.into(), detail: detail.into() }
     }
 }

@@ -4,11 +4,22 @@
 //! in an embedded key-value store, large bodies in files; `docs/storage.md` describes the layout
 //! and what is synced when.
 //!
-//! Read in this order: [`engine`], [`error`].
+//! Read in this order: [`engine`], [`error`], [`disk`], then `directory`, `journal`, `metadata` with
+//! `record`, `blob`, and [`mod@scrub`].
 
+mod blob;
+mod directory;
+pub mod disk;
 pub mod engine;
 pub mod error;
+mod journal;
+mod metadata;
+mod record;
+pub mod scrub;
+mod step;
 
 pub use ashlar_object::list::{Bound, Step as ScanStep};
+pub use disk::{DiskEngine, DiskOptions, open_disk};
 pub use engine::{Batch, Blob, Engine, Item, Place, Snapshot, StageWriter, Stored, StoredChange};
 pub use error::StorageError;
+pub use scrub::{Finding, ScrubProgress, ScrubReport, scrub, scrub_dir};
