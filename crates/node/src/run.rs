@@ -20,10 +20,10 @@ const PEER_BACKLOG: i32 = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The configuration is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data directory cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Storage(#[from] StorageError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
@@ -42,7 +42,7 @@ pub enum NodeError {
         source: io::Error,
     },
     /// The front end cannot start.
-    #[error("{0}")]
+    #[error(transparent)]
     FrontEnd(#[from] front_end::FrontEndError),
 }
 

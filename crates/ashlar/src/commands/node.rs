@@ -35,5 +35,5 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         admin = endpoints.admin.map(|address| address.to_string()),
         "serving"
     );
-    signals::run_until_stopped(process)
+    Ok(signals::run_until_stopped(process)?)
 }

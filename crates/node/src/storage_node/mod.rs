@@ -15,14 +15,20 @@ use crate::{
     run::NodeError,
 };
 use ashlar_object::condition::{ConditionError, Conditions};
-use ashlar_storage::{DiskOptions, Engine, open_disk};
+use ashlar_storage::{DiskEngine, DiskOptions, Engine, StorageError, open_disk};
 use chain_thread::ChainHandle;
 use http::{HeaderMap, header};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 use views::Views;
 
@@ -115,7 +121,7 @@ pub(crate) fn open(
 ) -> Result<DiskService, NodeError> {
     assert_eq!(storage.engine, EngineKind::Disk);
     let data = data_directory(config);
-    let engine: Arc<dyn Engine> = Arc::new(open_disk(&data, DiskOptions::default())?);
+    let engine: Arc<dyn Engine> = Arc::new(open_when_free(&data)?);
     let identity = Arc::new(Identity { cluster: config.cluster.clone(), node: storage.index });
     let views = Arc::new(Views::new(config.cluster.map.partitions().len()));
     let metrics = Arc::new(Metrics::new(registry));
@@ -150,6 +156,19 @@ pub(crate) fn open(
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
         metrics,
     }))
+}
+
+/// Opens the disk. A process that was killed just now may hold its lock for another moment.
+fn open_when_free(data: &Path) -> Result<DiskEngine, StorageError> {
+    const ATTEMPTS_MAX: usize = 50;
+    const DELAY: Duration = Duration::from_millis(100);
+    for _ in 1..ATTEMPTS_MAX {
+        match open_disk(data, DiskOptions::default()) {
+            Err(StorageError::Locked { .. }) => std::thread::sleep(DELAY),
+            result => return result,
+        }
+    }
+    open_disk(data, DiskOptions::default())
 }
 
 /// Where the storage node keeps its objects.
