@@ -5,7 +5,9 @@
 
 use crate::error::{Context, LabError, Result};
 use crate::name::LabName;
+use crate::process::{POLL_INTERVAL, ProcessIdentity};
 use crate::spec::CpuQuota;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -297,11 +299,14 @@ fn remove_group(directory: &Path) -> Result<()> {
         match fs::remove_dir(directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // The last process may still be on its way out.
             Err(error)
                 if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
             {
-                std::thread::sleep(crate::process::POLL_INTERVAL);
+                // A process may be on its way out, or have come in after everything was ended.
+                for process in processes(directory).into_iter().filter_map(ProcessIdentity::of) {
+                    process.signal(Signal::KILL)?;
+                }
+                std::thread::sleep(POLL_INTERVAL);
             }
             Err(error) => {
                 return Err(error)

@@ -1,6 +1,7 @@
 //! ip(8), fed with batches.
 
 use crate::error::{Context, LabError, Result};
+use crate::state::Lock;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -10,11 +11,18 @@ pub(crate) fn batch(namespace: Option<&str>, lines: &[String]) -> Result<()> {
     if let Some(namespace) = namespace {
         command.args(["-n", namespace]);
     }
-    command
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    run(command, Stdio::null(), lines)
+}
+
+/// Runs the lines as one batch that shares the lock of the lab: should this process be killed, nobody else gets the lock
+/// before ip(8) has ended, too.
+pub(crate) fn batch_under(lock: &Lock, lines: &[String]) -> Result<()> {
+    // A child inherits its standard streams and nothing else; nothing is printed in a batch that only makes things.
+    run(Command::new("ip"), Stdio::from(lock.share()?), lines)
+}
+
+fn run(mut command: Command, output: Stdio, lines: &[String]) -> Result<()> {
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => LabError::IpMissing,
         _ => LabError::Io { what: "run ip(8)".to_owned(), source: error },

@@ -133,3 +133,91 @@ fn per_frame(namespace: &str, interface: &str) -> Result<()> {
         .apply()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::{Delay, FRONT_END, FaultAction, Lab, LabError, LabSpec, Probability};
+    use ashlar_kernel::probe::Feature as Needs;
+    use ashlar_kernel::testing::ledger;
+    use std::time::Duration;
+
+    const NEEDS: [Needs; 3] = [Needs::Root, Needs::NetworkNamespaces, Needs::IpCommand];
+
+    fn spec(letter: char) -> LabSpec {
+        let name = format!("u{:x}{letter}", std::process::id()).parse().unwrap();
+        LabSpec::new(name).storage_nodes(1).start_nodes(false)
+    }
+
+    fn front_end_link(lab: &Lab) -> Link {
+        let address = lab.address(FRONT_END).unwrap();
+        Link { lab: lab.name().clone(), host: FRONT_END.to_owned(), address }
+    }
+
+    fn is_on(settings: &[Setting], interface: &str, feature: Feature) -> bool {
+        settings
+            .iter()
+            .find(|setting| setting.interface == interface && setting.feature == feature)
+            .unwrap()
+            .on
+    }
+
+    #[test]
+    fn a_link_that_is_ready_for_xdp_completes_checksums_and_polls() {
+        if !ledger("a_link_that_is_ready_for_xdp_completes_checksums_and_polls", &NEEDS) {
+            return;
+        }
+        let plain = Lab::up(&spec('a')).unwrap().down_on_drop();
+        let offloads = front_end_link(&plain).offloads().unwrap();
+        assert!(is_on(&offloads, HOST_INTERFACE, Feature::TransmitChecksum));
+        assert!(is_on(&offloads, HOST_INTERFACE, Feature::TcpSegmentation));
+
+        let ready = Lab::up(&spec('b').xdp_ready(true)).unwrap().down_on_drop();
+        let offloads = front_end_link(&ready).offloads().unwrap();
+        assert!(!is_on(&offloads, HOST_INTERFACE, Feature::TransmitChecksum));
+        for interface in [HOST_INTERFACE, FRONT_END] {
+            assert!(is_on(&offloads, interface, Feature::GenericReceive), "{interface}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_cannot_be_put_in_force_leaves_the_link_as_it_was() {
+        if !ledger("a_fault_that_cannot_be_put_in_force_leaves_the_link_as_it_was", &NEEDS) {
+            return;
+        }
+        // The program that runs here is the test, which cannot act as the agent.
+        let lab = Lab::up(&spec('c')).unwrap().down_on_drop();
+        let link = front_end_link(&lab);
+        let before = link.offloads().unwrap();
+        let delay = FaultAction::Delay(Delay {
+            delay: Duration::from_millis(1),
+            jitter: Duration::ZERO,
+            reorder: Probability::default(),
+            seed: 0,
+        });
+        let error = lab.fault(FRONT_END, &delay).unwrap_err();
+        assert!(matches!(error, LabError::FaultFailed { .. }), "{error}");
+        assert_eq!(link.offloads().unwrap(), before);
+        assert!(!link.is_delayed().unwrap());
+        assert!(lab.status().unwrap().hosts.iter().all(|host| host.faults.is_empty()));
+    }
+
+    #[test]
+    fn the_pair_of_a_delay_goes_in_and_out_any_number_of_times() {
+        if !ledger("the_pair_of_a_delay_goes_in_and_out_any_number_of_times", &NEEDS) {
+            return;
+        }
+        let lab = Lab::up(&spec('d')).unwrap().down_on_drop();
+        let link = front_end_link(&lab);
+        link.remove_delay_pair().unwrap();
+        for _ in 0..2 {
+            link.insert_delay_pair().unwrap();
+            assert_eq!(link.on_bridge().unwrap(), "fe-bridge");
+            let inserted = ethtool::read(&link.switch_namespace(), "fe-bridge").unwrap();
+            assert!(inserted.iter().all(|setting| !setting.on), "{inserted:?}");
+            link.remove_delay_pair().unwrap();
+            assert_eq!(link.on_bridge().unwrap(), "fe");
+        }
+    }
+}

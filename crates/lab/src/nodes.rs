@@ -7,7 +7,7 @@ use crate::observer::Observer;
 use crate::process::ProcessIdentity;
 use crate::state::{Directory, HostState, State};
 use crate::{namespace, process};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -110,12 +110,11 @@ fn status_line(address: Ipv4Addr) -> std::io::Result<String> {
     let mut stream =
         TcpStream::connect_timeout(&SocketAddr::from((address, ADMIN_PORT)), PROBE_TIMEOUT)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    write!(
-        stream,
+    let request = format!(
         "GET /readyz HTTP/1.1\r\nhost: {address}:{ADMIN_PORT}\r\nconnection: close\r\n\r\n"
-    )?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
 }

@@ -237,7 +237,7 @@ impl Directory {
             match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
                 // The one who held it may have removed the directory: then this is a lock on nothing.
                 Ok(()) if self.is_still(&descriptor) => {
-                    return Ok(Some(Lock { _descriptor: descriptor }));
+                    return Ok(Some(Lock { descriptor }));
                 }
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -265,7 +265,14 @@ impl Directory {
 /// A held lock; the kernel releases it when its process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _descriptor: OwnedFd,
+    descriptor: OwnedFd,
+}
+
+impl Lock {
+    /// A descriptor that holds the same lock: it is released when this value and every share are closed.
+    pub(crate) fn share(&self) -> Result<OwnedFd> {
+        self.descriptor.try_clone().context(|| "share the lock".to_owned())
+    }
 }
 
 /// The labs that have a directory on this machine.

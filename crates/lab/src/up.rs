@@ -6,7 +6,7 @@ use crate::error::{Context, LabError, Result};
 use crate::name::LabName;
 use crate::observer::Observer;
 use crate::spec::LabSpec;
-use crate::state::{Directory, HostState, State};
+use crate::state::{Directory, HostState, Lock, State};
 use crate::system::ethtool::{Feature, Setting};
 use crate::topology::{self, HOST_INTERFACE, Host, Role};
 use crate::{down, ip, namespace, nodes};
@@ -31,7 +31,7 @@ pub(crate) fn up(spec: &LabSpec, observer: &mut dyn Observer) -> Result<State> {
         return Err(LabError::Busy { name: spec.name.to_string() });
     };
     let mut state = plan;
-    let built = build(spec, &directory, &mut state, observer);
+    let built = build(spec, &directory, &lock, &mut state, observer);
     if let Err(error) = built {
         if let Err(leftover) = down::tear_down(&spec.name, &directory) {
             tracing::warn!(lab = %spec.name, error = %leftover, "the lab could not be removed whole");
@@ -89,6 +89,7 @@ fn plan(spec: &LabSpec, directory: &Directory) -> Result<State> {
 fn build(
     spec: &LabSpec,
     directory: &Directory,
+    lock: &Lock,
     state: &mut State,
     observer: &mut dyn Observer,
 ) -> Result<()> {
@@ -97,7 +98,7 @@ fn build(
 
     observer.progress("making hosts");
     make_cgroups(directory, state)?;
-    ip::batch(None, &topology::namespace_batch(&hosts))?;
+    ip::batch_under(lock, &topology::namespace_batch(&hosts))?;
     write_hosts_files(&hosts)?;
     go_on(observer)?;
 

@@ -114,3 +114,43 @@ fn exchange(interface: &str, command: u32, data: u32) -> io::Result<u32> {
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use ashlar_kernel::probe::Feature as Needs;
+    use ashlar_kernel::testing::{LEFT_INTERFACE, NamespacePair, Side, ledger};
+
+    #[test]
+    fn every_offload_can_be_switched_and_read_back() {
+        let needs = [Needs::Root, Needs::NetworkNamespaces, Needs::IpCommand];
+        if !ledger("every_offload_can_be_switched_and_read_back", &needs) {
+            return;
+        }
+        let pair = NamespacePair::create();
+        let namespace = pair.namespace(Side::Left);
+        let before = read(&namespace, LEFT_INTERFACE).unwrap();
+        for setting in &before {
+            Setting { on: !setting.on, ..setting.clone() }.apply().unwrap();
+            let now = read(&namespace, LEFT_INTERFACE).unwrap();
+            let same = now.iter().find(|now| now.feature == setting.feature).unwrap();
+            assert_eq!(same.on, !setting.on, "{:?}", setting.feature);
+            setting.apply().unwrap();
+        }
+        assert_eq!(read(&namespace, LEFT_INTERFACE).unwrap(), before);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_an_error_with_its_name() {
+        let needs = [Needs::Root, Needs::NetworkNamespaces, Needs::IpCommand];
+        if !ledger("an_interface_that_is_not_there_is_an_error_with_its_name", &needs) {
+            return;
+        }
+        let pair = NamespacePair::create();
+        for interface in ["absent", "a-name-far-too-long-for-the-kernel"] {
+            let error = read(&pair.namespace(Side::Left), interface).unwrap_err().to_string();
+            assert!(error.contains(interface), "{error}");
+        }
+    }
+}
