@@ -112,8 +112,8 @@ main() {
         exit 0
     fi
     say "kernel programs will be LEFT OUT of the build: everything else works, 'ashlar doctor' says what is missing."
-    say "  Debian 12 or later: ${debian_packages[*]} and llvm-N, as root"
-    say "  elsewhere:          rustup toolchain install nightly --component rust-src && cargo install bpf-linker"
+    say "  Debian 12: ${debian_packages[*]} and llvm-N, as root"
+    say "  elsewhere: rustup toolchain install nightly --component rust-src && cargo install bpf-linker"
 }
 
 main "$@"

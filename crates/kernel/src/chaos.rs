@@ -114,8 +114,16 @@ pub struct Chaos {
 struct Link {
     /// For messages.
     interface: String,
+    /// For messages.
+    hook: Hook,
     /// Owns the attachment.
     _descriptor: OwnedFd,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        tracing::info!(interface = self.interface, hook = ?self.hook, "detaching the chaos program");
+    }
 }
 
 impl Chaos {
@@ -158,7 +166,8 @@ impl Chaos {
             link::create(program.as_fd(), interface_index, attachment.point(), attachment.flags())
                 .map_err(|source| attach_error(interface, attachment, source))?;
         self.links[hook.index() as usize] =
-            Some(Link { interface: interface.to_owned(), _descriptor: descriptor });
+            Some(Link { interface: interface.to_owned(), hook, _descriptor: descriptor });
+        tracing::info!(interface, ?attachment, "attached the chaos program");
         Ok(())
     }
 

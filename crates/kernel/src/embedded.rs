@@ -10,14 +10,9 @@ const CHAOS_SCHEMA_SECTION: &str = "chaos_schema";
 /// Empty when the programs were left out. Aligned, because the ELF reader looks at it in place.
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ashlar.bpf.o"));
 
-/// Whether this binary carries the kernel programs.
-pub(crate) fn is_built_in() -> bool {
-    !EMBEDDED.is_empty()
-}
-
 /// The object that holds the chaos programs, of the layout that this code was compiled with.
 pub(crate) fn chaos() -> Result<&'static [u8], Error> {
-    if !is_built_in() {
+    if EMBEDDED.is_empty() {
         return Err(Error::NotBuiltIn);
     }
     check_chaos_schema(EMBEDDED)?;
@@ -45,6 +40,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::probe::Feature;
+    use crate::testing::ledger;
 
     #[test]
     fn what_is_no_object_is_refused_by_name() {
@@ -55,7 +52,7 @@ mod tests {
 
     #[test]
     fn an_object_of_another_schema_is_refused() {
-        if !is_built_in() {
+        if !ledger("an_object_of_another_schema_is_refused", &[Feature::KernelPrograms]) {
             return;
         }
         check_chaos_schema(EMBEDDED).unwrap();

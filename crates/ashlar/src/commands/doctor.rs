@@ -1,10 +1,114 @@
-//! `ashlar doctor`.
+//! `ashlar doctor`: what this host can do.
+
+use anyhow::Context;
+use ashlar_kernel::probe::{Probe, Status, probe_all};
+use std::io::{self, Write};
+
+/// Width of the column of names: the longest is 18 characters long.
+const NAME_COLUMNS: usize = 20;
+
+/// Width of the column of statuses.
+const STATUS_COLUMNS: usize = 9;
 
 /// Arguments of `ashlar doctor`.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "Example:
+  ashlar doctor
+  sudo ashlar doctor --json | jq '.features[] | select(.status != \"yes\")'
+
+Each feature is tried, not looked up, and nothing is left behind. The exit code is 0 whatever is \
+missing: the object store itself needs none of these features.")]
+pub(crate) struct Args {
+    /// Write one line of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let probes = probe_all();
+    let report = if args.json { json(&probes) } else { table(&probes) };
+    match io::stdout().lock().write_all(report.as_bytes()) {
+        // Whoever reads only the first lines has had enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write the report"),
+    }
+}
+
+fn json(probes: &[Probe]) -> String {
+    format!("{}\n", serde_json::json!({ "features": probes }))
+}
+
+fn table(probes: &[Probe]) -> String {
+    let mut lines = vec![row("FEATURE", "STATUS", "DETAIL")];
+    for probe in probes {
+        let status = probe.status.to_string();
+        // The kernel's errors may have several lines; the first one says it.
+        let detail = probe.detail.lines().next().unwrap_or_default();
+        lines.push(row(probe.feature.name(), &status, detail));
+        if let Some(hint) = probe.hint {
+            lines.push(row("", "", &format!("needed for: {}", probe.purpose)));
+            lines.push(row("", "", &format!("to get it:  {hint}")));
+        }
+    }
+    let missing = probes.iter().filter(|probe| probe.status != Status::Yes).count();
+    lines.push(String::new());
+    lines.push(match missing {
+        0 => format!("All {} features are there.", probes.len()),
+        _ => format!(
+            "{missing} of {} features are missing or unknown; only what they are needed for suffers.",
+            probes.len()
+        ),
+    });
+    lines.join("\n") + "\n"
+}
+
+fn row(name: &str, status: &str, detail: &str) -> String {
+    format!("{name:NAME_COLUMNS$}{status:STATUS_COLUMNS$}{detail}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use ashlar_kernel::probe::Feature;
+
+    fn probe(feature: Feature, status: Status, hint: Option<&'static str>) -> Probe {
+        let detail = "first line\nsecond line".to_owned();
+        Probe { feature, status, detail, purpose: "the lab", hint }
+    }
+
+    #[test]
+    fn the_table_shows_hints_only_for_what_is_missing() {
+        let report = table(&[
+            probe(Feature::Root, Status::Yes, None),
+            probe(Feature::NetworkNamespaces, Status::Unknown, Some("run as root")),
+        ]);
+        let expected = "\
+FEATURE             STATUS   DETAIL
+root                yes      first line
+network namespaces  unknown  first line
+                             needed for: the lab
+                             to get it:  run as root
+
+1 of 2 features are missing or unknown; only what they are needed for suffers.
+";
+        assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn every_name_fits_its_column() {
+        let longest = Feature::ALL.iter().map(|feature| feature.name().len()).max().unwrap();
+        assert!(longest < NAME_COLUMNS);
+    }
+
+    #[test]
+    fn the_json_is_one_line_with_every_feature() {
+        let report = json(&probe_all());
+        assert_eq!(report.lines().count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(value["features"].as_array().unwrap().len(), Feature::ALL.len());
+        assert_eq!(value["features"][0]["feature"], "kernel");
+    }
 }

@@ -106,16 +106,14 @@ impl Feature {
         }
     }
 
-    /// What Ashlar uses it for.
+    /// What Ashlar needs it for.
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::Kernel => "everything",
             Self::Root => "the lab; kernel programs, unless the capabilities below are given",
             Self::CapBpf => "loading kernel programs",
-            Self::CapNetAdmin => {
-                "attaching kernel programs; moving TCP connections; foreign addresses"
-            }
-            Self::CapPerfmon => "kernel programs that compare packet pointers",
+            Self::CapNetAdmin => "attaching kernel programs",
+            Self::CapPerfmon => "kernel programs that compare packet pointers (none does yet)",
             Self::CapSysAdmin => "making network namespaces for the lab",
             Self::KernelPrograms => "faults on purpose in the lab and in tests",
             Self::Xdp => "kernel programs at the driver",
@@ -123,9 +121,9 @@ impl Feature {
             Self::Tcx => "kernel programs in the network stack that go when their process dies",
             Self::Btf => "inspecting kernel programs with bpftool",
             Self::Jit => "kernel programs at full speed",
-            Self::TcpRepair => "moving a TCP connection to another host",
-            Self::IpTransparent => "answering from another host's address",
-            Self::KernelTls => "TLS without copying through user space",
+            Self::TcpRepair => "handing a TCP connection to another host (not used yet)",
+            Self::IpTransparent => "answering from another host's address (not used yet)",
+            Self::KernelTls => "TLS records made by the kernel (not used yet)",
             Self::NetworkNamespaces => "the lab's hosts",
             Self::CpuQuota => "equal shares of the processor for the lab's hosts",
             Self::IpCommand => "the lab's links and addresses",
@@ -166,7 +164,7 @@ pub struct Probe {
     pub status: Status,
     /// What was seen: a version, a number, the kernel's error.
     pub detail: String,
-    /// What Ashlar uses it for.
+    /// What Ashlar needs it for.
     pub purpose: &'static str,
     /// How to get it, where it is missing and can be had.
     pub hint: Option<&'static str>,

@@ -31,7 +31,7 @@ pub fn ledger(test_name: &str, requirements: &[Feature]) -> bool {
     let missing = first_missing(requirements);
     if let Some(reason) = &missing {
         // Not `eprintln!`, which the harness swallows for tests that pass. Nobody listens if stderr is closed.
-        let _ = writeln!(io::stderr(), "SKIPPED {test_name}: {reason}");
+        let _ = io::stderr().write_all(format!("SKIPPED {test_name}: {reason}\n").as_bytes());
     }
     if let Some(path) = env::var_os(LEDGER_VARIABLE).filter(|path| !path.is_empty()) {
         write_line(&path, test_name, missing.as_ref()).unwrap_or_else(|error| {
