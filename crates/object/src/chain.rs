@@ -612,7 +612,9 @@ impl Replica {
 
     /// Watches for progress while there is something to wait for.
     fn arm_retry(&mut self, now_ms: u64) {
-        let waits = !self.window.is_empty() || !self.successor_writable;
+        // Only a `Resume` compares, and it may be lost while a `Progress` arrives.
+        let compared = self.compared.1;
+        let waits = !self.window.is_empty() || !self.successor_writable || !compared;
         if !self.options.has_successor || !self.link_up || !waits {
             self.retry_at_ms = None;
         } else if self.retry_at_ms.is_none() {
