@@ -449,29 +449,31 @@ impl Replica {
     }
 
     fn refusal(&self, write: &Write) -> Option<Refusal> {
-        let bytes = inline_bytes(&write.operation);
         if self.options.has_predecessor {
             Some(Refusal::NotHead)
         } else if self.standing == Standing::Lost {
             Some(Refusal::DataLost)
         } else if !self.writable() {
             Some(Refusal::ChainBroken)
-        } else if self.window.len() >= self.options.window_entries_max
-            || self.window_bytes + bytes > self.options.window_bytes_max
-        {
+        } else if !self.has_room(&write.operation) {
             Some(Refusal::WindowFull)
         } else {
             None
         }
     }
 
+    /// Whether the window takes `operation` in. A replica that has started again may hold a full
+    /// window whose commit it has yet to hear of.
+    fn has_room(&self, operation: &Operation) -> bool {
+        self.window.len() < self.options.window_entries_max
+            && self.window_bytes + inline_bytes(operation) <= self.options.window_bytes_max
+    }
+
     fn handle_prepare(&mut self, now_ms: u64, entry: Entry, body_present: bool) {
         if entry.version <= self.accepted {
             // A repetition: perhaps our last word was lost.
             self.progress_due = true;
-        } else if entry.version > self.accepted.next()
-            || self.window.len() >= self.options.window_entries_max
-        {
+        } else if entry.version > self.accepted.next() || !self.has_room(&entry.operation) {
             if self.resume_asked != Some(self.accepted) {
                 self.send_resume();
             }
