@@ -20,13 +20,16 @@
 //! 2. A staged body is complete and synced at this replica before its `Prepare` is handed in with
 //!    `body_present`, and at the head before the write is handed in.
 //! 3. Perform [`Output::Release`] only after everything persisted so far; it may be lost in a crash
-//!    and is repeated after the restart.
+//!    and is repeated after the restart. The committed version on the disk is that of the last
+//!    release performed, never [`Replica::committed`]: what lies between would not be repeated.
 //! 4. Messages may be lost, repeated, delayed and reordered. [`Replica::handle_link`] says when a
 //!    link comes up: what was sent on it before is gone.
 //! 5. Call [`Replica::handle_timeout`] at [`Replica::poll_timeout`], and drain
 //!    [`Replica::poll_output`] after every call.
-//! 6. Reads take [`Replica::committed`] after their snapshot of the storage and only while
-//!    [`Replica::serves_reads`].
+//! 6. Reads are answered, and the tail's word on them is given, only while
+//!    [`Replica::serves_reads`]. The tail is asked after the snapshot of the storage was taken.
+//! 7. What [`Recovered`] reports is synced before [`Replica::new`]: a killed process may have left
+//!    it in the page cache, and the replica passes it on at once.
 
 use crate::{
     Body, Change, Entry, Key, ObjectMeta, Operation, Version,
@@ -58,7 +61,7 @@ pub struct Options {
 pub struct Recovered {
     /// The highest version persisted.
     pub applied: Version,
-    /// A version up to which the partition is known to be committed; may lag behind.
+    /// The highest version released: everything up to it is committed. May lag behind.
     pub committed: Version,
     /// All entries above `committed`, in order, without gaps, up to `applied`.
     pub window: Vec<Entry>,
@@ -84,6 +87,8 @@ pub enum Message {
     Probe {
         /// What the sender knows to be committed: the receiver must hold at least this.
         committed: Version,
+        /// What the sender has persisted, if it has joined: all that may ever have been committed.
+        holds: Option<Version>,
     },
     /// Send what follows `accepted`.
     Resume {
@@ -93,6 +98,9 @@ pub enum Message {
         committed: Version,
         /// As in [`Message::Progress`].
         writable: bool,
+        /// Whether `accepted` is at least what everybody behind the sender has persisted. A fresh
+        /// replica whose successor is fresh too does not know before it has heard of it.
+        compared: bool,
     },
     /// How far the chain has come.
     Progress {
@@ -159,7 +167,8 @@ pub enum Refusal {
 /// Whether a replica holds what its neighbours expect of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// An empty disk, not yet compared with the neighbours: a new cluster or a lost disk.
+    /// An empty disk, not yet compared with the neighbours: a new cluster or a lost disk. It takes
+    /// part, but serves no reads before it holds all that its predecessor held.
     Fresh,
     /// It holds all that it must.
     Joined,
@@ -230,8 +239,11 @@ pub struct Replica {
     deferred: BTreeMap<Version, Vec<(Ticket, Outcome)>>,
     /// Whether the replica holds what it must.
     standing: Standing,
-    /// What a fresh replica has compared so far: with predecessor, with successor.
-    compared: (bool, bool),
+    /// What a fresh replica must hold before it joins: what its predecessor held when it said so.
+    required: Option<Version>,
+    /// Whether the successor, in this life of the process, has named no more than what is held
+    /// here, for itself and everybody behind it.
+    successor_compared: bool,
     /// Whether the link to the successor is up.
     link_up: bool,
     /// The successor's last word on whether the rest of the chain can take writes.
@@ -274,7 +286,8 @@ impl Replica {
             writers: BTreeMap::new(),
             deferred: BTreeMap::new(),
             standing,
-            compared: (!options.has_predecessor, !options.has_successor),
+            required: (!options.has_predecessor).then_some(Version::NONE),
+            successor_compared: !options.has_successor,
             link_up: false,
             successor_writable: !options.has_successor,
             writable_told: false,
@@ -340,6 +353,7 @@ impl Replica {
         } else {
             self.commit(through);
         }
+        self.join_if_compared(now_ms);
     }
 
     /// Takes in a neighbour's message. `body_present` tells, for a `Prepare` with a staged body,
@@ -362,9 +376,11 @@ impl Replica {
             (Neighbour::Predecessor, Message::Prepare(entry)) => {
                 self.handle_prepare(now_ms, entry, body_present);
             }
-            (Neighbour::Predecessor, Message::Probe { committed }) => self.handle_probe(committed),
-            (Neighbour::Successor, Message::Resume { accepted, committed, writable }) => {
-                self.handle_resume(now_ms, accepted);
+            (Neighbour::Predecessor, Message::Probe { committed, holds }) => {
+                self.handle_probe(now_ms, committed, holds);
+            }
+            (Neighbour::Successor, Message::Resume { accepted, committed, writable, compared }) => {
+                self.handle_resume(now_ms, accepted, compared);
                 self.handle_progress(now_ms, committed, writable);
             }
             (Neighbour::Successor, Message::Progress { committed, writable }) => {
@@ -485,26 +501,32 @@ impl Replica {
         }
     }
 
-    fn handle_probe(&mut self, committed: Version) {
+    fn handle_probe(&mut self, now_ms: u64, committed: Version, holds: Option<Version>) {
         if committed > self.accepted {
             // We acknowledged more than we hold: the disk was lost or rolled back.
             self.standing = Standing::Lost;
         } else {
-            self.compared.0 = true;
-            self.join_if_compared();
+            self.required = holds.or(self.required);
+            self.join_if_compared(now_ms);
         }
         self.send_resume();
     }
 
-    fn handle_resume(&mut self, now_ms: u64, accepted: Version) {
+    fn handle_resume(&mut self, now_ms: u64, accepted: Version, compared: bool) {
         if accepted > self.applied {
             // The successor holds what we passed on and no longer have.
             self.standing = Standing::Lost;
             self.tell_writable();
             return;
         }
-        self.compared.1 = true;
-        self.join_if_compared();
+        if compared && !self.successor_compared {
+            self.successor_compared = true;
+            self.join_if_compared(now_ms);
+            if self.standing == Standing::Fresh && self.options.has_predecessor {
+                // A fresh predecessor waits for this word.
+                self.send_resume();
+            }
+        }
         self.send_entries_above(accepted);
         self.arm_retry(now_ms);
     }
@@ -521,11 +543,18 @@ impl Replica {
         self.tell_writable();
     }
 
-    fn join_if_compared(&mut self) {
-        if self.standing == Standing::Fresh && self.compared == (true, true) {
+    /// A fresh replica joins once it holds all that it could ever have acknowledged. A replica with
+    /// a lost disk that joined earlier would answer reads from an empty storage.
+    fn join_if_compared(&mut self, now_ms: u64) {
+        let holds_all = self.required.is_some_and(|required| self.applied >= required);
+        if self.standing == Standing::Fresh && holds_all && self.successor_compared {
             self.standing = Standing::Joined;
             self.outputs.push_back(Output::PersistJoined);
             self.tell_writable();
+            if self.options.has_successor && self.link_up {
+                // A fresh successor waits for this word.
+                self.probe(now_ms);
+            }
         }
     }
 
@@ -602,20 +631,22 @@ impl Replica {
             accepted: self.accepted,
             committed: self.committed,
             writable: self.writable_told,
+            compared: self.standing == Standing::Joined || self.successor_compared,
         };
         self.send(Neighbour::Predecessor, message);
     }
 
     fn probe(&mut self, now_ms: u64) {
         let committed = self.committed;
-        self.send(Neighbour::Successor, Message::Probe { committed });
+        let holds = (self.standing == Standing::Joined).then_some(self.applied);
+        self.send(Neighbour::Successor, Message::Probe { committed, holds });
         self.retry_at_ms = Some(now_ms + self.options.retry_ms);
     }
 
     /// Watches for progress while there is something to wait for.
     fn arm_retry(&mut self, now_ms: u64) {
         // Only a `Resume` compares, and it may be lost while a `Progress` arrives.
-        let compared = self.compared.1;
+        let compared = self.successor_compared;
         let waits = !self.window.is_empty() || !self.successor_writable || !compared;
         if !self.options.has_successor || !self.link_up || !waits {
             self.retry_at_ms = None;

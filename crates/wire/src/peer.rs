@@ -356,6 +356,7 @@ mod tests {
                 partition,
                 Message::Probe {
                     committed: Version(3),
+                    holds: Some(Version(4)),
                 },
             ),
             Frame::Ping,
