@@ -20,10 +20,11 @@ pub enum ReadDecision {
 }
 
 /// Decides from the versions of one key that the replica holds, ascending, taken in one snapshot,
-/// and from how far the replica knew the partition to be committed **after** it took the snapshot.
+/// and from how far the replica knows the partition to be committed.
 ///
-/// Read in the other order, a version that was written and committed in between would be missed
-/// although an acknowledged write made it.
+/// That mark may be taken before or after the snapshot: committed never falls, so an older mark
+/// only asks the tail more often. Taken afterwards, a version that was committed in the meantime is
+/// served without asking.
 pub fn decide(versions: &[Version], committed: Version) -> ReadDecision {
     match versions.last() {
         Some(newest) if *newest > committed => ReadDecision::AskTail,
@@ -31,11 +32,13 @@ pub fn decide(versions: &[Version], committed: Version) -> ReadDecision {
     }
 }
 
-/// Decides with the tail's word, which must have been asked for after the snapshot was taken.
+/// Decides with the tail's word, which must have been asked for **after** the snapshot was taken.
 ///
 /// The answer is the value at some moment between the snapshot and the tail's word: every version
 /// up to `tail_committed` is committed by then, and one that is missing from the snapshot had not
-/// passed this replica when it was taken.
+/// passed this replica when it was taken. An older word would not do: the version that was current
+/// when it was given may have been superseded and released before the snapshot was taken, and the
+/// key would seem to name nothing.
 pub fn decide_at(versions: &[Version], tail_committed: Version) -> ReadDecision {
     serve(versions.iter().rev().find(|version| **version <= tail_committed))
 }
