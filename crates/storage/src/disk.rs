@@ -119,7 +119,7 @@ impl DiskEngine {
 
     /// Removes what a crash left behind: bodies half received, bodies that no version names, and
     /// versions whose release was not written.
-    fn clean_up(&self) -> Result<(), StorageError> {
+    pub(crate) fn clean_up(&self) -> Result<(), StorageError> {
         self.directory.wipe_staging()?;
         self.repeat_releases()?;
         let mut removed = 0u64;

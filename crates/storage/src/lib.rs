@@ -23,3 +23,6 @@ pub use disk::{DiskEngine, DiskOptions, open_disk};
 pub use engine::{Batch, Blob, Engine, Item, Place, Snapshot, StageWriter, Stored, StoredChange};
 pub use error::StorageError;
 pub use scrub::{Finding, ScrubProgress, ScrubReport, scrub, scrub_dir};
+
+#[cfg(test)]
+mod tests;

@@ -167,3 +167,115 @@ pub(crate) fn block_in_page(offset: u64) -> usize {
 fn blocks(length: u64) -> u64 {
     length.div_ceil(BLOCK_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: StageId = StageId(0x0123_4567_89ab_cdef);
+
+    fn trailer_of(length: u64) -> (Footer, Vec<u32>, Vec<u8>) {
+        let footer = Footer { id: ID, length };
+        let checksums: Vec<u32> = (0..blocks(length) as u32).map(|n| n * 7).collect();
+        let trailer = footer.encode_trailer(&checksums);
+        (footer, checksums, trailer)
+    }
+
+    fn parse(trailer: &[u8], file_bytes: u64) -> Result<Footer, TrailerError> {
+        Footer::parse(trailer.last_chunk().unwrap(), ID, file_bytes)
+    }
+
+    /// Data that was written once must be readable for ever: a change here is a new format.
+    #[test]
+    fn the_stored_form_stays_as_it_is() {
+        let footer = Footer { id: ID, length: 5 };
+        let trailer = footer.encode_trailer(&[0x0403_0201]);
+        let hex: String = trailer.iter().map(|byte| format!("{byte:02x}")).collect();
+        let page = "01020304";
+        let fields = "617368626c6f6231\
+            0500000000000000\
+            efcdab89674523010000000000000000";
+        assert_eq!(hex.len(), 2 * (8 + FOOTER_BYTES));
+        assert!(hex.starts_with(page) && hex[16..].starts_with(fields), "{hex}");
+    }
+
+    #[test]
+    fn an_empty_body_has_a_footer_only() {
+        let (footer, _, trailer) = trailer_of(0);
+        assert_eq!(trailer.len(), FOOTER_BYTES);
+        assert_eq!(parse(&trailer, FOOTER_BYTES as u64), Ok(footer));
+    }
+
+    #[test]
+    fn a_length_that_no_file_can_have_is_refused() {
+        let footer = Footer { id: ID, length: u64::MAX };
+        assert_eq!(footer.file_bytes(), None);
+        let mut bytes = [0; FOOTER_BYTES];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        bytes[16..32].copy_from_slice(&ID.0.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..32]);
+        bytes[32..].copy_from_slice(&checksum.to_le_bytes());
+        for file_bytes in [0, 36, u64::MAX] {
+            assert_eq!(Footer::parse(&bytes, ID, file_bytes), Err(TrailerError::Length));
+        }
+    }
+
+    #[test]
+    fn another_bodys_file_is_refused() {
+        let (_, _, trailer) = trailer_of(10);
+        let other = StageId(1);
+        let parsed = Footer::parse(trailer.last_chunk().unwrap(), other, 10 + trailer.len() as u64);
+        assert_eq!(parsed, Err(TrailerError::OtherBody(ID)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever the length, each block's checksum is found where the trailer has it.
+        #[test]
+        fn a_trailer_is_read_back(length in 0u64..3 * PAGE_COVERS_BYTES, block in any::<u64>()) {
+            let (footer, checksums, trailer) = trailer_of(length);
+            prop_assert_eq!(parse(&trailer, length + trailer.len() as u64), Ok(footer));
+            if length > 0 {
+                let offset = block % length;
+                let place = footer.page_of(offset);
+                let at = (place.offset - length) as usize;
+                let page = footer.parse_page(place.index, &trailer[at..at + place.bytes]).unwrap();
+                let expected = checksums[(offset / BLOCK_BYTES) as usize];
+                prop_assert_eq!(page[block_in_page(offset)], expected);
+                prop_assert!(footer.parse_page(place.index + 1, &trailer[at..at + place.bytes]).is_err());
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found(length in 1u64..200_000, bit in any::<usize>()) {
+            let (footer, _, mut trailer) = trailer_of(length);
+            let bit = bit % (8 * trailer.len());
+            trailer[bit / 8] ^= 1 << (bit % 8);
+            let file_bytes = length + trailer.len() as u64;
+            let page_bytes = trailer.len() - FOOTER_BYTES;
+            let found = parse(&trailer, file_bytes).is_err()
+                || footer.parse_page(0, &trailer[..page_bytes]).is_err();
+            prop_assert!(found);
+        }
+
+        #[test]
+        fn garbage_is_refused(
+            footer in proptest::array::uniform32(any::<u8>()),
+            rest in any::<u32>(),
+            page in proptest::collection::vec(any::<u8>(), 0..64),
+            file_bytes in any::<u64>(),
+        ) {
+            let mut bytes = [0; FOOTER_BYTES];
+            bytes[..32].copy_from_slice(&footer);
+            bytes[32..].copy_from_slice(&rest.to_le_bytes());
+            prop_assert!(Footer::parse(&bytes, ID, file_bytes).is_err());
+            let (footer, _, _) = trailer_of(7);
+            prop_assert!(footer.parse_page(0, &page).is_err());
+        }
+    }
+}

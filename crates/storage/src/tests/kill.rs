@@ -1,0 +1,100 @@
+//! A process that is killed while it writes loses nothing that it acknowledged.
+
+use super::model::{Model, Workload, receive};
+use crate::{DiskOptions, Engine as _, Item, open_disk, scrub};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64;
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// Tells the child where to write and which batch to start with.
+const CHILD_VARIABLE: &str = "ASHLAR_STORAGE_TEST_CHILD";
+const KILLS: u32 = 12;
+/// The longest time a child may write.
+const LIFE_MS_MAX: u64 = 150;
+const SEED: u64 = 4;
+
+const OPTIONS: DiskOptions =
+    DiskOptions { cache_bytes: 1 << 20, journal_bytes: 128 << 10, reserve_bytes: 0 };
+
+/// Not a test by itself: what the other one runs as a child.
+#[test]
+#[ignore = "run by the other test of this module"]
+fn child() {
+    let variable = env::var(CHILD_VARIABLE).unwrap();
+    let (first, dir) = variable.split_once(':').unwrap();
+    let engine = open_disk(Path::new(dir), OPTIONS).unwrap();
+    let mut workload = Workload::new(SEED);
+    let first: u64 = first.parse().unwrap();
+    (0..first).for_each(|_| drop(workload.next_batch()));
+    for number in first.. {
+        let batch = workload.next_batch();
+        for item in &batch.items {
+            if let Item::Entry { entry, .. } = item
+                && let Some(id) = entry.operation.change.stage()
+            {
+                receive(&engine, id);
+            }
+        }
+        engine.apply(&batch).unwrap();
+        println!("\nacknowledged {number}");
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+/// Runs a child from batch `first` on, kills it, and returns how many batches are acknowledged.
+fn write_and_kill(dir: &Path, first: u64, life: Duration) -> u64 {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "tests::kill::child", "--ignored", "--nocapture"])
+        .env(CHILD_VARIABLE, format!("{first}:{}", dir.display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut acknowledged = first;
+        for line in output.lines().map_while(Result::ok) {
+            if let Some(number) = line.strip_prefix("acknowledged ") {
+                acknowledged = number.parse::<u64>().unwrap() + 1;
+            }
+        }
+        acknowledged
+    });
+    std::thread::sleep(life);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader.join().unwrap()
+}
+
+#[test]
+fn a_killed_process_keeps_its_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = Pcg64::seed_from_u64(SEED);
+    let mut batches = 0;
+    for _ in 0..KILLS {
+        let life = Duration::from_millis(random.random_range(20..LIFE_MS_MAX));
+        let acknowledged = write_and_kill(dir.path(), batches, life);
+        let mut workload = Workload::new(SEED);
+        (0..acknowledged).for_each(|_| drop(workload.next_batch()));
+        let engine = open_disk(dir.path(), OPTIONS).unwrap();
+        batches = acknowledged;
+        if workload.model != Model::shown_by(&engine).unwrap() {
+            // Written and not acknowledged: all of it then.
+            workload.next_batch();
+            batches += 1;
+        }
+        workload.model.assert_shown_by(&engine);
+        let report = scrub(&engine, &mut |_| {}).unwrap();
+        assert_eq!(report.findings, []);
+        assert_eq!(report.orphans_count, 0);
+        assert_eq!(report.large_bodies, workload.model.stages().len() as u64);
+        let staged = std::fs::read_dir(dir.path().join("staging")).unwrap();
+        assert_eq!(staged.count(), 0);
+    }
+    assert!(batches > 20, "only {batches} batches in {KILLS} lives");
+}
