@@ -19,7 +19,7 @@ pub use ashlar_fastpath::chaos::{
     ProbabilitiesError, Rule, SCHEMA_VERSION, Verdict, decide,
 };
 
-use crate::link::{self, AttachPoint};
+use crate::link::{AttachPoint, Link};
 use crate::{Error, embedded};
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -29,7 +29,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{MembarrierCommand, membarrier};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 const ACTIVE_MAP: &str = "CHAOS_ACTIVE";
@@ -103,24 +103,24 @@ pub struct TestRun {
 pub struct Chaos {
     /// Owns programs and maps.
     ebpf: Ebpf,
-    /// What is attached, by hook. A closed descriptor is a detached program.
-    links: [Option<Link>; Hook::ALL.len()],
+    /// What is attached, by hook.
+    attached: [Option<Attached>; Hook::ALL.len()],
     /// The slot of the configuration map that is in force.
     active_slot: u32,
 }
 
 /// One attachment.
 #[derive(Debug)]
-struct Link {
+struct Attached {
     /// For messages.
     interface: String,
     /// For messages.
     hook: Hook,
     /// Owns the attachment.
-    _descriptor: OwnedFd,
+    _link: Link,
 }
 
-impl Drop for Link {
+impl Drop for Attached {
     fn drop(&mut self) {
         tracing::info!(interface = self.interface, hook = ?self.hook, "detaching the chaos program");
     }
@@ -133,7 +133,7 @@ impl Chaos {
     /// Fails if the programs are not built in, of another schema, or if the kernel refuses.
     pub fn load() -> Result<Self, Error> {
         let ebpf = Ebpf::load(embedded::chaos()?).map_err(Error::CreateMaps)?;
-        Ok(Self { ebpf, links: [const { None }; Hook::ALL.len()], active_slot: 0 })
+        Ok(Self { ebpf, attached: [const { None }; Hook::ALL.len()], active_slot: 0 })
     }
 
     /// Puts a configuration in force, as a whole, also while attached: when this returns, no frame is judged by an older one. Numbers
@@ -145,7 +145,7 @@ impl Chaos {
             .map_err(in_map(CONFIG_MAP))?;
         self.array::<u32>(ACTIVE_MAP)?.set(0, spare_slot, 0).map_err(in_map(ACTIVE_MAP))?;
         self.active_slot = spare_slot;
-        if self.links.iter().any(Option::is_some) {
+        if self.attached.iter().any(Option::is_some) {
             wait_for_running_programs();
         }
         Ok(())
@@ -157,23 +157,23 @@ impl Chaos {
     /// Another XDP program on the interface is an error and stays. Other TCX programs stay too and run before this one.
     pub fn attach(&mut self, interface: &str, attachment: Attachment) -> Result<(), Error> {
         let hook = attachment.hook();
-        if let Some(link) = &self.links[hook.index() as usize] {
-            return Err(Error::AlreadyAttached { hook, interface: link.interface.clone() });
+        if let Some(attached) = &self.attached[hook.index() as usize] {
+            return Err(Error::AlreadyAttached { hook, interface: attached.interface.clone() });
         }
         let interface_index = interface_index(interface)?;
         let program = self.loaded_program(hook)?;
-        let descriptor =
-            link::create(program.as_fd(), interface_index, attachment.point(), attachment.flags())
+        let link =
+            Link::create(program.as_fd(), interface_index, attachment.point(), attachment.flags())
                 .map_err(|source| attach_error(interface, attachment, source))?;
-        self.links[hook.index() as usize] =
-            Some(Link { interface: interface.to_owned(), hook, _descriptor: descriptor });
+        self.attached[hook.index() as usize] =
+            Some(Attached { interface: interface.to_owned(), hook, _link: link });
         tracing::info!(interface, ?attachment, "attached the chaos program");
         Ok(())
     }
 
     /// Detaches from a hook; nothing happens if it is not attached there.
     pub fn detach(&mut self, hook: Hook) {
-        self.links[hook.index() as usize] = None;
+        self.attached[hook.index() as usize] = None;
     }
 
     /// What became of the frames at a hook since [`Chaos::load`], over all CPUs.
