@@ -1,6 +1,6 @@
 //! Bodies: a response's is nothing, bytes at hand, or a stream; a request's comes in time.
 
-use crate::timer::LazyTimer;
+use crate::timer::StallTimer;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -9,7 +9,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A response's body.
@@ -100,15 +100,13 @@ impl HttpBody for Body {
 /// The time counts only while somebody waits for bytes: a receiver may take as long as it wants.
 pub(crate) struct RequestBody<B = Incoming> {
     incoming: B,
-    stall_timeout: Duration,
-    waits: bool,
-    timer: LazyTimer,
+    stall: StallTimer,
 }
 
 impl<B> RequestBody<B> {
     /// `incoming`, which must not keep its reader waiting for longer than `stall_timeout`.
     pub(crate) fn new(incoming: B, stall_timeout: Duration) -> Self {
-        Self { incoming, stall_timeout, waits: false, timer: LazyTimer::default() }
+        Self { incoming, stall: StallTimer::new(stall_timeout) }
     }
 }
 
@@ -125,16 +123,11 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
-            self.waits = false;
+            self.stall.progress();
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::new)));
         }
-        if !self.waits {
-            self.waits = true;
-            let deadline = Instant::now() + self.stall_timeout;
-            self.timer.set(Some(deadline));
-        }
-        ready!(self.timer.poll(context));
-        let message = format!("the client sent nothing for {:?}", self.stall_timeout);
+        ready!(self.stall.poll_wait(context));
+        let message = format!("the client sent nothing for {:?}", self.stall.timeout());
         Poll::Ready(Some(Err(BodyError::new(message))))
     }
 

@@ -6,9 +6,16 @@
 mod admin;
 mod body;
 pub mod config;
+mod front_end;
+mod listing;
 pub mod logging;
 mod metrics;
+mod peer;
+mod response;
+pub mod run;
 mod serve;
+pub mod signals;
+mod storage_node;
 mod threads;
 mod timer;
 mod tls;

@@ -128,11 +128,6 @@ impl Durations {
         cells.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// How many durations were counted.
-    pub(crate) fn count(&self) -> u64 {
-        self.buckets().iter().sum()
-    }
-
     fn buckets(&self) -> [u64; BUCKETS_US.len() + 1] {
         std::array::from_fn(|bucket| {
             let cells = self.0.iter();

@@ -57,7 +57,7 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
 /// When the address cannot be listened on; then nothing has started.
 pub(crate) fn spawn_server<S: Service>(
     address: SocketAddr,
-    tls: Option<Arc<ServerTls>>,
+    tls: Option<&Arc<ServerTls>>,
     limits: Limits,
     threads: &Threads,
     shutdown: &Shutdown,
@@ -89,7 +89,7 @@ impl<S: Service> Server<S> {
     pub(crate) fn listen(
         &self,
         address: SocketAddr,
-        tls: Option<Arc<ServerTls>>,
+        tls: Option<&Arc<ServerTls>>,
         threads: &Threads,
     ) -> io::Result<SocketAddr> {
         let bound = accept::bind(address, threads.count())?;

@@ -1,10 +1,10 @@
-//! A deadline that is moved far more often than it passes.
+//! Deadlines that are moved far more often than they pass.
 
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::time::{Sleep, sleep_until};
 
@@ -43,10 +43,43 @@ impl LazyTimer {
     }
 }
 
+/// Notices that nothing comes for too long. Only waiting counts.
+pub(crate) struct StallTimer {
+    timeout: Duration,
+    waits: bool,
+    timer: LazyTimer,
+}
+
+impl StallTimer {
+    /// Allows waits of at most `timeout`.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { timeout, waits: false, timer: LazyTimer::default() }
+    }
+
+    /// The longest wait.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Something has come: the wait, if there was one, is over.
+    pub(crate) fn progress(&mut self) {
+        self.waits = false;
+    }
+
+    /// Waits, or goes on waiting. Ready when that has lasted too long.
+    pub(crate) fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.waits {
+            self.waits = true;
+            self.timer.set(Some(Instant::now() + self.timeout));
+        }
+        self.timer.poll(context)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{future::poll_fn, task::Waker, time::Duration};
+    use std::{future::poll_fn, task::Waker};
 
     fn pending(timer: &mut LazyTimer) -> bool {
         timer.poll(&mut Context::from_waker(Waker::noop())).is_pending()

@@ -35,7 +35,7 @@ pub(crate) enum CertificateSource {
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     /// A file cannot be read as PEM.
     #[error("cannot read {path}: {problem}")]
     Read {

@@ -67,12 +67,12 @@ impl Bound {
     /// Accepts on every thread until the drain.
     pub(super) fn spawn<S: Service>(
         self,
-        tls: Option<Arc<ServerTls>>,
+        tls: Option<&Arc<ServerTls>>,
         threads: &Threads,
         server: &Arc<Shared<S>>,
     ) {
         for (thread, socket) in self.sockets.into_iter().enumerate() {
-            let (server, tls) = (Arc::clone(server), tls.clone());
+            let (server, tls) = (Arc::clone(server), tls.cloned());
             threads.spawn(thread, async move {
                 match TcpListener::from_std(socket) {
                     Ok(listener) => Acceptor::new(listener, tls, thread, server).run().await,
