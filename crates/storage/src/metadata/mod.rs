@@ -77,7 +77,9 @@ impl Metadata {
             .map_err(|error| failure(&path, error))?;
         let path = path.into();
         let metadata = Self { database, path };
-        metadata.update()?.commit(Durability::Synced)?;
+        let update = metadata.update()?;
+        update.create_tables()?;
+        update.commit(Durability::Synced)?;
         Ok(metadata)
     }
 

@@ -44,10 +44,12 @@ impl Update {
     pub(super) fn begin(database: &Database, path: Arc<Path>) -> Result<Self, StorageError> {
         let transaction = database.begin_write().map_err(|error| failure(&path, error))?;
         let released = Vec::new();
-        let update = Self { transaction, path, released };
-        // Readers expect the tables to exist.
-        update.tables()?;
-        Ok(update)
+        Ok(Self { transaction, path, released })
+    }
+
+    /// Makes the tables, which readers expect to exist.
+    pub(super) fn create_tables(&self) -> Result<(), StorageError> {
+        self.tables().map(drop)
     }
 
     /// Takes the steps of the batch with this number. `marks` are those of its partitions

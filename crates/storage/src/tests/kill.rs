@@ -1,7 +1,7 @@
 //! A process that is killed while it writes loses nothing that it acknowledged.
 
-use super::model::{Model, Workload, receive};
-use crate::{DiskOptions, Engine as _, Item, open_disk, scrub};
+use super::model::{Model, Workload, receive_all};
+use crate::{DiskOptions, Engine as _, open_disk, scrub};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 use std::{
@@ -34,13 +34,7 @@ fn child() {
     (0..first).for_each(|_| drop(workload.next_batch()));
     for number in first.. {
         let batch = workload.next_batch();
-        for item in &batch.items {
-            if let Item::Entry { entry, .. } = item
-                && let Some(id) = entry.operation.change.stage()
-            {
-                receive(&engine, id);
-            }
-        }
+        receive_all(&engine, &batch);
         engine.apply(&batch).unwrap();
         println!("\nacknowledged {number}");
         std::io::stdout().flush().unwrap();

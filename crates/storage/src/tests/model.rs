@@ -90,6 +90,17 @@ pub(super) fn receive(engine: &dyn Engine, id: StageId) {
     assert_eq!(writer.finish().unwrap(), body.len() as u64);
 }
 
+/// Has the large bodies that a batch names received.
+pub(super) fn receive_all(engine: &dyn Engine, batch: &Batch) {
+    for item in &batch.items {
+        if let Item::Entry { entry, .. } = item
+            && let Some(id) = entry.operation.change.stage()
+        {
+            receive(engine, id);
+        }
+    }
+}
+
 impl Workload {
     pub(super) fn new(seed: u64) -> Self {
         Self {

@@ -1,12 +1,11 @@
 //! Whenever the power goes, what was acknowledged is there, and of what was not all or nothing.
 
 use super::{
-    model::{Model, Workload, receive},
+    model::{Model, Workload, receive_all},
     simulated_file::{Power, SimulatedFile},
 };
 use crate::{
-    DiskEngine, DiskOptions, Engine as _, Item, StorageError, directory::Directory, disk::Files,
-    scrub,
+    DiskEngine, DiskOptions, Engine as _, StorageError, directory::Directory, disk::Files, scrub,
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
@@ -42,20 +41,15 @@ impl Machine<'_> {
     }
 }
 
-/// Applies batches until the power goes. Returns whether the last batch was not acknowledged.
-fn write_until_power_loss(engine: &DiskEngine, workload: &mut Workload) -> Option<Model> {
+/// Applies batches until the power goes. Returns what the store held without the last batch, which
+/// was not acknowledged.
+fn write_until_power_loss(engine: &DiskEngine, workload: &mut Workload) -> Model {
     loop {
         let before = workload.model.clone();
         let batch = workload.next_batch();
-        for item in &batch.items {
-            if let Item::Entry { entry, .. } = item
-                && let Some(id) = entry.operation.change.stage()
-            {
-                receive(engine, id);
-            }
-        }
+        receive_all(engine, &batch);
         if engine.apply(&batch).is_err() {
-            return Some(before);
+            return before;
         }
     }
 }
@@ -72,7 +66,7 @@ fn run(seed: u64) {
     };
     drop(machine.start().unwrap());
     let mut workload = Workload::new(seed);
-    let mut unacknowledged = None;
+    let mut unacknowledged: Option<Model> = None;
     for _ in 0..LOSSES {
         let next = Power::for_operations(random.random_range(1..OPERATIONS_MAX));
         machine.lose_power(&mut random, &next);
@@ -82,18 +76,18 @@ fn run(seed: u64) {
             assert!(power.is_lost());
             continue;
         };
-        check(&engine, &mut workload, unacknowledged.take());
-        unacknowledged = write_until_power_loss(&engine, &mut workload);
+        check(&engine, &mut workload, unacknowledged.as_ref());
+        unacknowledged = Some(write_until_power_loss(&engine, &mut workload));
     }
     machine.lose_power(&mut random, &Power::for_operations(i64::MAX));
-    check(&machine.start().unwrap(), &mut workload, unacknowledged);
+    check(&machine.start().unwrap(), &mut workload, unacknowledged.as_ref());
 }
 
 /// The engine shows all batches that were acknowledged, and the one that was not wholly or not at
 /// all. The workload goes on from what it shows.
-fn check(engine: &DiskEngine, workload: &mut Workload, unacknowledged: Option<Model>) {
+fn check(engine: &DiskEngine, workload: &mut Workload, unacknowledged: Option<&Model>) {
     let shown = Model::shown_by(engine).unwrap();
-    if Some(&shown) == unacknowledged.as_ref() {
+    if Some(&shown) == unacknowledged {
         workload.model = shown;
     }
     workload.model.assert_shown_by(engine);

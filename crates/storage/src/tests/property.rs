@@ -1,7 +1,7 @@
 //! Whatever the batches, the engine shows what the model shows, across restarts too.
 
-use super::model::{Workload, receive};
-use crate::{DiskOptions, Engine as _, Item, open_disk, scrub};
+use super::model::{Workload, receive_all};
+use crate::{DiskOptions, Engine as _, open_disk, scrub};
 use proptest::prelude::*;
 
 proptest! {
@@ -25,13 +25,7 @@ proptest! {
         let mut workload = Workload::new(seed);
         for number in 1..=batches {
             let batch = workload.next_batch();
-            for item in &batch.items {
-                if let Item::Entry { entry, .. } = item
-                    && let Some(id) = entry.operation.change.stage()
-                {
-                    receive(&engine, id);
-                }
-            }
+            receive_all(&engine, &batch);
             engine.apply(&batch).unwrap();
             if number % restart_every == 0 {
                 drop(engine);
