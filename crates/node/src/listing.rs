@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_query_survives_its_text_form() {
-        let query = ListQuery::parse("prefix=a%2Fb+c&delimiter=%2F&max-keys=7&start-after=x").unwrap();
+        let query =
+            ListQuery::parse("prefix=a%2Fb+c&delimiter=%2F&max-keys=7&start-after=x").unwrap();
         assert_eq!(query.request.prefix, "a/b c");
         assert_eq!(query.request.from, Bound::after_key("x"));
         assert_eq!(ListQuery::parse(&query.to_query()).unwrap(), query);

@@ -64,6 +64,8 @@ pub struct Process {
     drain_timeout: Duration,
     endpoints: Endpoints,
     certificates: Vec<front_end::Reload>,
+    /// By what they are called.
+    roles: Vec<(String, Arc<dyn admin::Health>)>,
 }
 
 impl Process {
@@ -83,22 +85,26 @@ impl Process {
             drain_timeout: Duration::ZERO,
             endpoints: Endpoints::default(),
             certificates: Vec::new(),
+            roles: Vec::new(),
         };
         let mut registry = registry();
-        let mut roles: Vec<(String, Arc<dyn admin::Health>)> = Vec::new();
         for config in configs {
-            let label = ("node".into(), config.name.clone().into());
-            let registry = registry.sub_registry_with_label(label);
             if let Some(storage) = &config.storage {
+                let registry = labelled(&mut registry, config);
                 let health = process.start_storage(config, storage, &shutdown, registry)?;
-                roles.push((format!("storage {}", config.name), health));
+                process.roles.push((format!("storage {}", config.name), health));
             }
+        }
+        // A front end that finds its storage nodes listening uses them from its first look on.
+        for config in configs {
             if config.front_end.is_some() {
+                let registry = labelled(&mut registry, config);
                 let health = process.start_front_end(config, &shutdown, registry)?;
-                roles.push((format!("front end {}", config.name), health));
+                process.roles.push((format!("front end {}", config.name), health));
             }
         }
         if let Some(address) = first.admin {
+            let roles = process.roles.clone();
             let bound = admin::spawn(address, &process.threads, registry, roles, shutdown)
                 .map_err(|source| NodeError::Listen { address, source })?;
             process.endpoints.admin = Some(bound);
@@ -109,6 +115,17 @@ impl Process {
     /// Where the process listens.
     pub fn endpoints(&self) -> Endpoints {
         self.endpoints
+    }
+
+    /// Whether every role can do all of its work, or one line on what is missing.
+    ///
+    /// # Errors
+    /// When something is missing.
+    pub fn complete(&self) -> Result<(), String> {
+        let role = |(name, health): &(String, Arc<dyn admin::Health>)| {
+            health.complete().map_err(|reason| format!("{name}: {reason}"))
+        };
+        self.roles.iter().try_for_each(role)
     }
 
     /// Reads certificates again; what cannot be used is logged and the old one stays.
@@ -182,6 +199,11 @@ impl Process {
         self.certificates.extend(started.reload);
         Ok(started.health)
     }
+}
+
+/// Where a node's metrics go.
+fn labelled<'a>(registry: &'a mut Registry, config: &Config) -> &'a mut Registry {
+    registry.sub_registry_with_label(("node".into(), config.name.clone().into()))
 }
 
 /// Listens on `address`, which another socket of this process may have reserved.

@@ -15,28 +15,31 @@ use tokio::{
 
 /// Between two attempts to connect.
 const RECONNECT_DELAY: Duration = Duration::from_millis(200);
+/// Attempts that fail before the log tells: nodes that start together find each other within a few.
+const QUIET_ATTEMPTS: u32 = 10;
 /// Encoded bytes that are gathered before they are sent.
 const GATHER_BYTES_MAX: usize = 256 * 1024;
 
 /// Keeps the link to `successor` up until the chain thread ends.
 pub(crate) async fn maintain(identity: Arc<Identity>, successor: NodeIndex, chain: ChainHandle) {
     let name = identity.cluster.map.member(successor).name.clone();
-    let mut reported = false;
+    let mut failures = 0;
     while !chain.is_closed() {
         match connect(&identity, successor, Purpose::Chain).await {
             Ok((reader, writer)) => {
                 tracing::info!(successor = name, "chain link is up");
-                reported = false;
+                failures = 0;
                 let Err(error) = run(successor, &chain, reader, writer).await;
                 tracing::warn!(successor = name, %error, "chain link is down");
                 chain.send(Input::SuccessorDown { node: successor }).await;
             }
-            // The first failure tells; the others repeat it.
-            Err(error) if !reported => {
-                tracing::warn!(successor = name, %error, "cannot reach the successor");
-                reported = true;
+            Err(error) => {
+                failures += 1;
+                // Told once: the others repeat it.
+                if failures == QUIET_ATTEMPTS {
+                    tracing::warn!(successor = name, %error, "cannot reach the successor");
+                }
             }
-            Err(_) => {}
         }
         sleep(RECONNECT_DELAY).await;
     }

@@ -21,9 +21,7 @@ const READ_BYTES: usize = 256 * 1024;
 /// The bytes `range` of an object.
 pub(super) fn body(source: Source, range: Range<u64>) -> Body {
     match source {
-        Source::Inline(bytes) => {
-            Body::full(bytes.slice(range.start as usize..range.end as usize))
-        }
+        Source::Inline(bytes) => Body::full(bytes.slice(range.start as usize..range.end as usize)),
         Source::Blob(blob) => Body::boxed(BlobBody { blob, range, reading: None }),
         Source::Synthetic => Body::boxed(SyntheticBody { range }),
     }

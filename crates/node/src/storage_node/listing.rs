@@ -58,7 +58,8 @@ async fn page(
         settled.insert(partition, committed);
     }
     blocking(move || {
-        let mut scan = Scan { builder: PageBuilder::new(&request), settled, seen: 0, undecided: false };
+        let mut scan =
+            Scan { builder: PageBuilder::new(&request), settled, seen: 0, undecided: false };
         snapshot_scan(&*snapshot, &request.start(), &mut scan)?;
         Ok(if scan.undecided { None } else { Some(scan.builder.finish()) })
     })

@@ -97,8 +97,7 @@ async fn attempt(
         Look::Dirty(snapshot, versions) => (snapshot, versions),
     };
     shared.metrics.dirty_reads.inc();
-    let committed =
-        tail_committed(shared, partition).await.ok_or(LookupError::Undecided)?;
+    let committed = tail_committed(shared, partition).await.ok_or(LookupError::Undecided)?;
     let (context, name) = (shared.clone(), key.clone());
     let object = blocking(move || {
         let decision = decide_at(&numbers(&versions), committed);
@@ -109,10 +108,7 @@ async fn attempt(
 }
 
 /// The word of the partition's tail, given after this is called.
-pub(super) async fn tail_committed(
-    shared: &Shared,
-    partition: PartitionIndex,
-) -> Option<Version> {
+pub(super) async fn tail_committed(shared: &Shared, partition: PartitionIndex) -> Option<Version> {
     let tail: NodeIndex = *shared.identity.cluster.map.chain(partition).last()?;
     if tail == shared.identity.node {
         return shared.views.tail_committed(partition);

@@ -74,7 +74,8 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     fn new(registry: &mut Registry) -> Self {
-        let powers = |first: f64, count: usize| (0..count).map(move |i| first * 2f64.powi(i as i32));
+        let powers =
+            |first: f64, count: usize| (0..count).map(move |i| first * 2f64.powi(i as i32));
         let metrics = Self {
             sync_seconds: Histogram::new(powers(0.000_1, 16)),
             sync_items: Histogram::new(powers(1.0, 12)),

@@ -111,6 +111,19 @@ impl Health for DiskService {
             _ => Err(format!("{waiting} partitions have not joined their chains")),
         }
     }
+
+    fn complete(&self) -> Result<(), String> {
+        self.ready()?;
+        let is_head = |partition: &_| {
+            let place = self.shared.identity.place_in(*partition);
+            place.is_some_and(|place| place.predecessor.is_none())
+        };
+        let heads = self.shared.identity.cluster.map.partitions().filter(is_head);
+        match heads.filter(|p| !self.shared.views.takes_writes(*p)).count() {
+            0 => Ok(()),
+            refusing => Err(format!("{refusing} partitions take no writes")),
+        }
+    }
 }
 
 /// Objects that are computed: `GET /N` answers N bytes.
@@ -125,7 +138,8 @@ impl Service for SyntheticService {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return not_allowed(READ_METHODS);
         }
-        let size = Key::from_path(request.uri().path()).ok().and_then(|key| synthetic::size_of(&key));
+        let size =
+            Key::from_path(request.uri().path()).ok().and_then(|key| synthetic::size_of(&key));
         let object = size.map(|size_bytes| Object {
             version: Version::NONE,
             meta: synthetic_meta(size_bytes),
