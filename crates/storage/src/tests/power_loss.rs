@@ -102,3 +102,55 @@ fn nothing_acknowledged_is_lost() {
         run(seed);
     }
 }
+
+#[test]
+fn a_journal_that_finds_no_space_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let power = Power::for_operations(i64::MAX);
+    let machine = Machine {
+        dir: dir.path(),
+        metadata: SimulatedFile::new(power.clone()),
+        journal: SimulatedFile::new(power),
+    };
+    let engine = machine.start().unwrap();
+    let mut workload = Workload::new(3);
+    for full in [false, true, false, true] {
+        let before = workload.model.clone();
+        let batch = workload.next_batch();
+        receive_all(&engine, &batch);
+        machine.journal.set_full(full);
+        if full {
+            let error = engine.apply(&batch).unwrap_err();
+            assert!(error.is_transient(), "{error}");
+            before.assert_shown_by(&engine);
+        }
+        machine.journal.set_full(false);
+        engine.apply(&batch).unwrap();
+        workload.model.assert_shown_by(&engine);
+    }
+}
+
+#[test]
+fn a_failed_sync_ends_the_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = Pcg64::seed_from_u64(0);
+    let power = Power::for_operations(i64::MAX);
+    let mut machine = Machine {
+        dir: dir.path(),
+        metadata: SimulatedFile::new(power.clone()),
+        journal: SimulatedFile::new(power.clone()),
+    };
+    let engine = machine.start().unwrap();
+    let mut workload = Workload::new(5);
+    let batch = workload.next_batch();
+    receive_all(&engine, &batch);
+    // The journal's write has the last of the power.
+    power.leave(1);
+    assert!(!engine.apply(&batch).unwrap_err().is_transient());
+    power.leave(i64::MAX);
+    assert!(engine.apply(&batch).is_err(), "nobody knows what the disk holds");
+    Model::default().assert_shown_by(&engine);
+    drop(engine);
+    machine.lose_power(&mut random, &power);
+    check(&machine.start().unwrap(), &mut workload, Some(&Model::default()));
+}

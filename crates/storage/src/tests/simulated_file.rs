@@ -10,7 +10,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Power(Arc<AtomicI64>);
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedFile {
     power: Power,
+    /// Whether writes find no space.
+    full: Arc<AtomicBool>,
     contents: Arc<Mutex<Contents>>,
 }
 
@@ -49,6 +51,11 @@ impl Power {
         Self(Arc::new(AtomicI64::new(count)))
     }
 
+    /// Changes after how many operations the power goes.
+    pub(super) fn leave(&self, count: i64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= 0
     }
@@ -63,8 +70,11 @@ impl Power {
 
 impl SimulatedFile {
     pub(super) fn new(power: Power) -> Self {
-        let contents = Arc::default();
-        Self { power, contents }
+        Self { power, full: Arc::default(), contents: Arc::default() }
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// The file as it is found after the power was lost.
@@ -93,7 +103,7 @@ impl SimulatedFile {
         let synced = seen.clone();
         let unsynced = Vec::new();
         let contents = Contents { seen, synced, unsynced };
-        Self { power, contents: Arc::new(Mutex::new(contents)) }
+        Self { power, full: Arc::default(), contents: Arc::new(Mutex::new(contents)) }
     }
 }
 
@@ -135,6 +145,9 @@ impl StorageBackend for SimulatedFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut contents = self.contents.lock().unwrap();
         let offset = offset as usize;
         let bytes = data.to_vec();
