@@ -257,20 +257,32 @@ impl fmt::Display for FrameMatch {
     }
 }
 
+/// One line that names what was asked for and leaves out what was not.
 impl fmt::Display for LinkFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = |name: &str, share: Probability| match share {
+            Probability(0) => String::new(),
+            share => format!(" {name} {share}"),
+        };
+        formatter.write_str(self.kind())?;
         match self {
-            Self::Partition => formatter.write_str("partition"),
+            Self::Partition => Ok(()),
             Self::Chaos(chaos) => write!(
                 formatter,
-                "chaos drop {} duplicate {} corrupt {} match {} seed {}",
-                chaos.drop, chaos.duplicate, chaos.corrupt, chaos.frames, chaos.seed
+                "{}{}{} match {} seed {}",
+                share("drop", chaos.drop),
+                share("duplicate", chaos.duplicate),
+                share("corrupt", chaos.corrupt),
+                chaos.frames,
+                chaos.seed
             ),
-            Self::Delay(delay) => write!(
-                formatter,
-                "delay {:?} jitter {:?} reorder {} seed {}",
-                delay.delay, delay.jitter, delay.reorder, delay.seed
-            ),
+            Self::Delay(delay) => {
+                write!(formatter, " {:?}", delay.delay)?;
+                if !delay.jitter.is_zero() {
+                    write!(formatter, " jitter {:?}", delay.jitter)?;
+                }
+                write!(formatter, "{} seed {}", share("reorder", delay.reorder), delay.seed)
+            }
         }
     }
 }
@@ -327,6 +339,23 @@ mod tests {
             let text = serde_json::to_string(&fault).unwrap();
             assert_eq!(serde_json::from_str::<LinkFault>(&text).unwrap(), fault, "{text}");
         }
+    }
+
+    #[test]
+    fn a_fault_is_described_by_what_it_does() {
+        let chaos = Chaos { corrupt: "0.1%".parse().unwrap(), seed: 3, ..Chaos::default() };
+        assert_eq!(LinkFault::Chaos(chaos).to_string(), "chaos corrupt 0.1% match any seed 3");
+        let mut delay = Delay {
+            delay: Duration::from_millis(10),
+            jitter: Duration::ZERO,
+            reorder: Probability::default(),
+            seed: 1,
+        };
+        assert_eq!(LinkFault::Delay(delay).to_string(), "delay 10ms seed 1");
+        delay.jitter = Duration::from_millis(2);
+        delay.reorder = "1%".parse().unwrap();
+        assert_eq!(LinkFault::Delay(delay).to_string(), "delay 10ms jitter 2ms reorder 1% seed 1");
+        assert_eq!(LinkFault::Partition.to_string(), "partition");
     }
 
     #[test]
