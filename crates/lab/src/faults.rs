@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an agent may take to put its fault in force.
 const AGENT_READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,8 @@ pub(crate) fn apply(
         FaultAction::Kill => nodes::running(state, host)?.kill(),
         FaultAction::Start => {
             nodes::start(directory, state, host)?;
-            nodes::wait_ready(directory, state, &[host.to_owned()], NODE_READY_TIMEOUT, &mut ())
+            let deadline = Instant::now() + NODE_READY_TIMEOUT;
+            nodes::wait_ready(directory, state, &[host.to_owned()], deadline, &mut ())
         }
         FaultAction::Partition => LinkFaults::of(directory, state, host)?.partition(),
         FaultAction::Heal => LinkFaults::of(directory, state, host)?.heal(),

@@ -58,10 +58,9 @@ pub(crate) fn wait_ready(
     directory: &Directory,
     state: &State,
     hosts: &[String],
-    timeout: Duration,
+    deadline: Instant,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let deadline = Instant::now() + timeout;
     let mut pending = hosts.to_vec();
     loop {
         let Some(host) = pending.last() else {
@@ -77,19 +76,15 @@ pub(crate) fn wait_ready(
             return Err(failure("its node ended before it was ready".to_owned()));
         }
         let Err(answer) = readiness(host_state) else {
+            observer.progress(&format!("{host} is ready"));
             pending.pop();
-            observer.progress(&format!(
-                "{} of {} nodes ready",
-                hosts.len() - pending.len(),
-                hosts.len()
-            ));
             continue;
         };
         if observer.is_cancelled() {
             return Err(LabError::Interrupted);
         }
         if Instant::now() >= deadline {
-            return Err(failure(format!("its node was not ready within {timeout:?} ({answer})")));
+            return Err(failure(format!("its node was not ready in time ({answer})")));
         }
         std::thread::sleep(process::POLL_INTERVAL);
     }

@@ -13,6 +13,7 @@ use crate::{down, ip, namespace, nodes};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Builds the lab and starts its nodes. On failure nothing of it remains.
 pub(crate) fn up(spec: &LabSpec, observer: &mut dyn Observer) -> Result<State> {
@@ -108,6 +109,7 @@ fn build(
 
     write_configurations(spec, directory, &hosts)?;
     if spec.start_nodes {
+        observer.progress("starting nodes");
         start_nodes(spec, directory, state, observer)?;
     }
     state.complete = true;
@@ -233,15 +235,19 @@ fn start_nodes(
     state: &mut State,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let hosts: Vec<String> = state
-        .hosts
-        .iter()
-        .filter(|host| host.configuration.is_some())
-        .map(|host| host.host.name.clone())
-        .collect();
-    observer.progress("starting nodes");
-    for host in &hosts {
-        nodes::start(directory, state, host)?;
+    let deadline = Instant::now() + spec.ready_timeout;
+    // Storage nodes first: a front end that finds them serving need not find out later.
+    for role in [Role::Storage, Role::FrontEnd] {
+        let hosts: Vec<String> = state
+            .hosts
+            .iter()
+            .filter(|host| host.host.role == role && host.configuration.is_some())
+            .map(|host| host.host.name.clone())
+            .collect();
+        for host in &hosts {
+            nodes::start(directory, state, host)?;
+        }
+        nodes::wait_ready(directory, state, &hosts, deadline, observer)?;
     }
-    nodes::wait_ready(directory, state, &hosts, spec.ready_timeout, observer)
+    Ok(())
 }

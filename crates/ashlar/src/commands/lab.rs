@@ -41,15 +41,15 @@ fn up(args: UpArgs) -> anyhow::Result<()> {
     let http = if front_end { Some(url("http")?) } else { None };
     let https = if front_end && https { Some(url("https")?) } else { None };
     if json {
-        println!("{}", summary(&lab, http, https));
+        println!("{}", summary(&lab, http.as_deref(), https.as_deref()));
     } else {
-        introduce(&lab, https.or(http));
+        introduce(&lab, https.or(http).as_deref());
     }
     Ok(())
 }
 
 /// What a script needs to use the lab.
-fn summary(lab: &Lab, http: Option<String>, https: Option<String>) -> serde_json::Value {
+fn summary(lab: &Lab, http: Option<&str>, https: Option<&str>) -> serde_json::Value {
     let hosts: Vec<_> = lab
         .hosts()
         .map(|host| {
@@ -67,7 +67,7 @@ fn summary(lab: &Lab, http: Option<String>, https: Option<String>) -> serde_json
 }
 
 /// What a person needs to use the lab.
-fn introduce(lab: &Lab, url: Option<String>) {
+fn introduce(lab: &Lab, url: Option<&str>) {
     let name = lab.name().as_str();
     let hosts: Vec<&str> = lab.hosts().map(|host| host.name.as_str()).collect();
     println!("lab {name:?} is up: {}", hosts.join(" "));
