@@ -30,7 +30,7 @@ const BLOB_DIRECTORIES: u128 = 256;
 pub(crate) struct Directory {
     /// The data directory.
     root: PathBuf,
-    /// Space that must stay free, in bytes, for writes to be taken.
+    /// Space that must be free, in bytes, for new objects to be taken.
     reserve_bytes: u64,
     /// Tells files in staging apart that are received for the same identifier.
     staged: AtomicU64,
@@ -83,16 +83,34 @@ impl Directory {
         self.staging_directory().join(format!("{id}.{number}"))
     }
 
-    /// Makes sure that enough space is left for a write.
+    /// Whether there is room for new objects.
+    pub(crate) fn has_space(&self) -> Result<bool, StorageError> {
+        Ok(self.free_bytes()? >= self.reserve_bytes)
+    }
+
+    /// Makes sure that there is room for new objects.
     pub(crate) fn check_space(&self) -> Result<(), StorageError> {
-        let free = rustix::fs::statvfs(&self.root)
-            .map_err(|error| StorageError::io(&self.root, error.into()))?;
-        // What only root may use counts for root only, and we do not know who we will be.
-        if free.f_bavail.saturating_mul(free.f_frsize) < self.reserve_bytes {
-            let path = self.root.clone();
-            return Err(StorageError::NoSpace { path });
+        self.check_free(self.reserve_bytes)
+    }
+
+    /// Makes sure that there is room for a write that was numbered while there was room: it may
+    /// use half of the reserve, lest it should block the deletions behind it.
+    pub(crate) fn check_space_for_numbered(&self) -> Result<(), StorageError> {
+        self.check_free(self.reserve_bytes / 2)
+    }
+
+    fn check_free(&self, bytes: u64) -> Result<(), StorageError> {
+        if self.free_bytes()? < bytes {
+            return Err(StorageError::NoSpace { path: self.root.clone() });
         }
         Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<u64, StorageError> {
+        let free = rustix::fs::statvfs(&self.root)
+            .map_err(|error| StorageError::io(&self.root, error.into()))?;
+        // What only root may use does not count: it is for repairs.
+        Ok(free.f_bavail.saturating_mul(free.f_frsize))
     }
 
     /// Removes what was being received when the last process ended.

@@ -31,8 +31,9 @@ pub struct DiskOptions {
     /// Length of the journal, in bytes: how much is written between two syncs of the key-value
     /// store, and how much a start after a crash has to read. Only grows for a directory.
     pub journal_bytes: u64,
-    /// Writes are refused while less than this is free, in bytes. It must leave room for the
-    /// journal and for what the key-value store writes meanwhile.
+    /// New objects are refused while less than this is free, in bytes, and writes that were already
+    /// numbered while less than half of it is. That half must leave room for the journal and for
+    /// what the key-value store keeps in memory meanwhile: `journal_bytes` and half of `cache_bytes`.
     pub reserve_bytes: u64,
 }
 
@@ -162,7 +163,7 @@ impl DiskEngine {
     /// Makes sure that a batch can be taken: there is space, and its large bodies are here.
     fn check(&self, steps: &[Step]) -> Result<(), StorageError> {
         if steps.iter().any(Step::stores_an_object) {
-            self.directory.check_space()?;
+            self.directory.check_space_for_numbered()?;
         }
         for id in steps.iter().filter_map(Step::stage) {
             if !self.has_stage(id)? {
@@ -208,6 +209,10 @@ impl Engine for DiskEngine {
         let released = writer.apply(&self.metadata, &steps, marks)?;
         self.remove_blobs(&released);
         Ok(())
+    }
+
+    fn has_space(&self) -> Result<bool, StorageError> {
+        self.directory.has_space()
     }
 
     fn newest(&self, key: &Key) -> Result<Option<Newest>, StorageError> {

@@ -124,6 +124,15 @@ pub trait Engine: Send + Sync + 'static {
     /// When two threads call it at the same moment, or the items break their rules.
     fn apply(&self, batch: &Batch) -> Result<(), StorageError>;
 
+    /// Whether there is room for new objects. Ask before a write is numbered: a batch with it may
+    /// then still find room when this has turned to no, and deletions go on making room.
+    ///
+    /// # Errors
+    /// When the file system cannot be asked.
+    fn has_space(&self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
     /// The newest version of a key, committed or not.
     ///
     /// # Errors

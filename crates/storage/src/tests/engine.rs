@@ -204,6 +204,7 @@ fn a_full_disk_takes_deletions_only() {
     let error = engine.apply(&Batch { items }).unwrap_err();
     assert!(matches!(error, StorageError::NoSpace { .. }));
     assert!(engine.stage(StageId(1)).is_err());
+    assert!(!engine.has_space().unwrap());
     persist(&engine, &entry(1, "a", Change::Delete));
 }
 
