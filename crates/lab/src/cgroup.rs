@@ -57,9 +57,7 @@ impl Places {
     /// Looks at what this machine has mounted.
     pub(crate) fn detect() -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        Self::from_mounts(&mounts, |directory| {
-            fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default()
-        })
+        Self::from_mounts(&mounts, read_controllers)
     }
 
     /// `controllers` returns the text of `cgroup.controllers` of a version 2 mount.
@@ -164,6 +162,10 @@ impl Places {
     pub(crate) fn cpu_seconds(&self) -> Result<Option<f64>> {
         self.accounting.as_ref().map(Place::cpu_seconds).transpose()
     }
+}
+
+fn read_controllers(directory: &Path) -> String {
+    fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default()
 }
 
 impl Place {
@@ -338,6 +340,8 @@ fn lab_of_membership(text: &str) -> Option<LabName> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use ashlar_kernel::probe::Feature;
+    use ashlar_kernel::testing::ledger;
 
     fn place(version: Version, directory: &str) -> Option<Place> {
         Some(Place { version, directory: PathBuf::from(directory) })
@@ -428,5 +432,38 @@ mod tests {
         assert_eq!(lab_of_membership(v1).unwrap().as_str(), "a-b");
         assert_eq!(lab_of_membership("0::/ashlar-lab/x/client\n").unwrap().as_str(), "x");
         assert_eq!(lab_of_membership("1:cpu:/\n0::/user.slice\n"), None);
+    }
+
+    /// On a machine whose controllers are in version 1 this is the only test of the real version 2.
+    #[test]
+    fn the_kernels_version_2_counts_the_time_of_a_process_that_joined() {
+        if !ledger(
+            "the_kernels_version_2_counts_the_time_of_a_process_that_joined",
+            &[Feature::Root],
+        ) {
+            return;
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let second: Vec<&str> = mounts.lines().filter(|line| line.contains(" cgroup2 ")).collect();
+        assert!(!second.is_empty(), "cgroup version 2 is not mounted");
+        let machine = Places::from_mounts(&second.join("\n"), read_controllers);
+        let name: LabName = format!("v{:x}", std::process::id()).parse().unwrap();
+        let host = machine.of_host(&name, "s1");
+        // Where version 2 has the controller, the quota is real, too.
+        host.create(machine.quota.as_ref().map(|_| CpuQuota::from_percent(50).unwrap())).unwrap();
+        let status = std::process::Command::new("/bin/sh")
+            .args(["-c", "echo 0 > $1; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done", "sh"])
+            .args(host.join_files())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let used = host.cpu_seconds().unwrap().unwrap();
+        let directory = host.directories()[0].to_owned();
+        remove_group(&directory).unwrap();
+        let lab = directory.parent().unwrap();
+        remove_group(lab).unwrap();
+        // Fails while a real lab is below it, as it should.
+        let _other_labs = fs::remove_dir(lab.parent().unwrap());
+        assert!(used > 0.01, "a busy loop counted as {used} s");
     }
 }

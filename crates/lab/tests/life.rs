@@ -7,7 +7,9 @@ mod common;
 use ashlar_kernel::probe::Feature;
 use ashlar_kernel::testing::ledger;
 use ashlar_lab::{CpuQuota, FaultAction, Lab, LabError, LabSpec, Observer, ProcessState};
-use common::{NEEDS, assert_gone, name, round_trips, run, spec, stand_in, start_echo, wait_until};
+use common::{
+    NEEDS, Sweeper, assert_gone, name, round_trips, run, spec, stand_in, start_echo, wait_until,
+};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -45,6 +47,7 @@ fn an_up_that_is_killed_at_any_moment_is_cleaned_by_down() {
         return;
     }
     let lab = name('d');
+    let _sweeper = Sweeper(lab.clone());
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("mode"), "never-ready").unwrap();
     // Building takes some 50 ms; after that it waits for the nodes until it is killed.
@@ -70,6 +73,7 @@ fn the_killed_up_left_running_nodes_and_down_ended_them() {
         return;
     }
     let lab = name('e');
+    let _sweeper = Sweeper(lab.clone());
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("mode"), "never-ready").unwrap();
     let mut up =
@@ -83,7 +87,7 @@ fn the_killed_up_left_running_nodes_and_down_ended_them() {
     // A look may fall into the moment in which one becomes the program: it has no command line then.
     wait_until("the nodes outlive it", || nodes() == 3);
     assert!(!Lab::attach(&lab).unwrap().status().unwrap().complete);
-    assert!(Lab::remove(&lab).unwrap());
+    assert!(Lab::remove(&lab).unwrap(), "nothing was found");
     assert_gone(&lab);
     assert!(data.path().join("s1").is_dir(), "the user's data directory was removed");
 }

@@ -33,6 +33,17 @@ pub(crate) fn spec(letter: char) -> LabSpec {
     LabSpec::new(name(letter)).storage_nodes(1).executable(stand_in()).start_nodes(false)
 }
 
+/// Removes what is left of a lab when a test ends, however it ends.
+pub(crate) struct Sweeper(pub(crate) LabName);
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if let Err(error) = Lab::remove(&self.0) {
+            eprintln!("lab {}: {error}", self.0);
+        }
+    }
+}
+
 /// What a run of `round-trips` printed.
 #[derive(Debug)]
 pub(crate) struct RoundTrips {
