@@ -34,9 +34,7 @@ impl Latencies {
 
     /// Adds every latency of `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram
-            .add(&other.histogram)
-            .expect("all histograms have the same bounds");
+        self.histogram.add(&other.histogram).expect("all histograms have the same bounds");
     }
 
     /// How many latencies were recorded.
@@ -66,12 +64,7 @@ impl Latencies {
     pub fn buckets(&self) -> Vec<(u64, u64)> {
         self.histogram
             .iter_recorded()
-            .map(|bucket| {
-                (
-                    bucket.value_iterated_to(),
-                    bucket.count_since_last_iteration(),
-                )
-            })
+            .map(|bucket| (bucket.value_iterated_to(), bucket.count_since_last_iteration()))
             .collect()
     }
 
@@ -86,9 +79,7 @@ impl Latencies {
 
     fn record_ns(&mut self, value_ns: u64, count: u64) {
         let clamped_ns = value_ns.clamp(LATENCY_NS_MIN, LATENCY_NS_MAX);
-        self.histogram
-            .record_n(clamped_ns, count)
-            .expect("the value was clamped to the bounds");
+        self.histogram.record_n(clamped_ns, count).expect("the value was clamped to the bounds");
     }
 }
 

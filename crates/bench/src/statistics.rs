@@ -30,12 +30,7 @@ impl Summary {
         } else {
             f64::midpoint(sorted[middle - 1], sorted[middle])
         };
-        Some(Self {
-            median,
-            min: sorted[0],
-            max: sorted[sorted.len() - 1],
-            rounds: sorted.len(),
-        })
+        Some(Self { median, min: sorted[0], max: sorted[sorted.len() - 1], rounds: sorted.len() })
     }
 }
 
@@ -48,15 +43,7 @@ mod tests {
     #[test]
     fn an_odd_number_of_rounds_has_a_middle_one() {
         let summary = Summary::of(&[3.0, 1.0, 2.0]).unwrap();
-        assert_eq!(
-            summary,
-            Summary {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0,
-                rounds: 3
-            }
-        );
+        assert_eq!(summary, Summary { median: 2.0, min: 1.0, max: 3.0, rounds: 3 });
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod support;
 
 use ashlar_bench::load::{
     Arrival, Event, Keyed, LoadError, LoadReport, LoadSpec, Mix, Mode, Target, Trust, Workload,
-    hold, run,
+    hold, run, wait_until_answering,
 };
 use ashlar_bench::units::ByteSize;
 use std::net::SocketAddr;
@@ -44,11 +44,7 @@ fn run_quietly(spec: &LoadSpec) -> LoadReport {
 /// The kinds of failures that a server's manner leads to.
 fn failure_kinds(spec: &LoadSpec) -> Vec<String> {
     match run(spec, |_| {}) {
-        Ok(report) => report
-            .failures
-            .kinds()
-            .map(|(kind, _)| kind.to_owned())
-            .collect(),
+        Ok(report) => report.failures.kinds().map(|(kind, _)| kind.to_owned()).collect(),
         // Without one answer there is no report, but a line that names the kinds.
         Err(LoadError::NoAnswer(summary)) => vec![summary],
         Err(error) => panic!("{error}"),
@@ -95,10 +91,7 @@ fn a_server_behind_tls_is_measured_and_its_terms_are_told() {
         assert_eq!(report.failures.summary(), "");
         assert!(report.requests > 0);
         let tls = report.tls.unwrap();
-        assert_eq!(
-            (&*tls.version, &*tls.cipher_suite),
-            ("TLSv1_3", "TLS13_AES_256_GCM_SHA384")
-        );
+        assert_eq!((&*tls.version, &*tls.cipher_suite), ("TLSv1_3", "TLS13_AES_256_GCM_SHA384"));
     }
 }
 
@@ -117,9 +110,7 @@ fn a_certificate_that_is_not_trusted_ends_the_run() {
 #[test]
 fn an_open_loop_sends_what_is_due_and_no_more() {
     let mut spec = plain(serve(Manner::Good), sizes(&[100]));
-    spec.arrival = Arrival::Open {
-        rate_per_second: 100.0,
-    };
+    spec.arrival = Arrival::Open { rate_per_second: 100.0 };
     let report = run_quietly(&spec);
     assert_eq!(report.failures.summary(), "");
     assert_eq!(report.mode, Mode::Open);
@@ -131,9 +122,7 @@ fn an_open_loop_sends_what_is_due_and_no_more() {
 #[test]
 fn a_server_that_does_not_keep_up_leaves_requests_unsent() {
     let mut spec = plain(serve(Manner::Stalls), sizes(&[100]));
-    spec.arrival = Arrival::Open {
-        rate_per_second: 1000.0,
-    };
+    spec.arrival = Arrival::Open { rate_per_second: 1000.0 };
     spec.timeout = Duration::from_millis(400);
     let error = run(&spec, |_| {}).unwrap_err();
     assert!(error.to_string().contains("4 timeout"), "{error}");
@@ -144,11 +133,7 @@ fn keyed_workloads_read_back_what_they_put() {
     let address = serve(Manner::Good);
     for mix in [Mix::PUT, Mix::YCSB_A, Mix::YCSB_B, Mix::YCSB_C, Mix::YCSB_D] {
         for size in [0, 3000, 200_000] {
-            let keyed = Keyed {
-                mix,
-                keys: 20,
-                size: ByteSize(size),
-            };
+            let keyed = Keyed { mix, keys: 20, size: ByteSize(size) };
             let report = run_quietly(&plain(address, Workload::Keyed(keyed)));
             assert_eq!(report.failures.summary(), "", "{mix:?}");
             assert!(report.requests_in_all > 0);
@@ -158,10 +143,7 @@ fn keyed_workloads_read_back_what_they_put() {
 
 #[test]
 fn a_path_is_fetched_whatever_it_answers() {
-    let report = run_quietly(&plain(
-        serve(Manner::Good),
-        Workload::Path("/77".to_owned()),
-    ));
+    let report = run_quietly(&plain(serve(Manner::Good), Workload::Path("/77".to_owned())));
     assert_eq!(report.failures.summary(), "");
     let missing = plain(serve(Manner::Good), Workload::Path("/none".to_owned()));
     assert!(failure_kinds(&missing)[0].contains("status_404"));
@@ -195,16 +177,8 @@ fn without_a_server_there_is_no_report() {
 
 #[test]
 fn objects_that_cannot_be_put_end_the_run() {
-    let keyed = Keyed {
-        mix: Mix::YCSB_C,
-        keys: 10,
-        size: ByteSize(10),
-    };
-    let error = run(
-        &plain(serve(Manner::Refuses), Workload::Keyed(keyed)),
-        |_| {},
-    )
-    .unwrap_err();
+    let keyed = Keyed { mix: Mix::YCSB_C, keys: 10, size: ByteSize(10) };
+    let error = run(&plain(serve(Manner::Refuses), Workload::Keyed(keyed)), |_| {}).unwrap_err();
     assert!(error.to_string().contains("status_503"), "{error}");
 }
 
@@ -212,13 +186,28 @@ fn objects_that_cannot_be_put_end_the_run() {
 fn idle_connections_are_held_open() {
     let mut spec = plain(serve(Manner::Good), sizes(&[10]));
     spec.connections = 50;
-    let mut events = Vec::new();
-    let report = hold(&spec, |event| events.push(event)).unwrap();
+    let mut held = false;
+    let report = hold(&spec, || held = true).unwrap();
+    assert!(held);
     assert_eq!((report.connections, report.broken), (50, 0));
-    assert_eq!(events, [Event::Holding]);
 
-    spec.target = plain(serve(Manner::ClosesAfterAnswers), sizes(&[1])).target;
-    assert_eq!(hold(&spec, |_| {}).unwrap().connections, 50);
+    let mut spec = plain(serve(Manner::Refuses), sizes(&[10]));
+    spec.connections = 50;
+    assert_eq!(hold(&spec, || ()).unwrap().connections, 50);
+    spec.target = plain(serve(Manner::HangsUp), sizes(&[1])).target;
+    assert!(hold(&spec, || ()).unwrap_err().to_string().contains("50 closed"));
+}
+
+#[test]
+fn one_can_wait_for_a_server_that_is_not_there_yet() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let absent = plain(address, sizes(&[1]));
+    let error = wait_until_answering(&absent, Duration::from_millis(100)).unwrap_err();
+    assert!(error.to_string().contains("connect"), "{error}");
+    let present = plain(serve(Manner::Good), sizes(&[1]));
+    wait_until_answering(&present, Duration::from_secs(30)).unwrap();
 }
 
 #[test]

@@ -28,10 +28,7 @@ pub(super) struct ChunkedDecoder {
 
 impl ChunkedDecoder {
     pub(super) fn new() -> Self {
-        Self {
-            state: State::Size,
-            line: Vec::new(),
-        }
+        Self { state: State::Size, line: Vec::new() }
     }
 
     /// Takes the next bytes, hands data to `deliver`, and returns the bytes after the body (none
@@ -95,11 +92,7 @@ impl ChunkedDecoder {
 
 /// The size that a chunk-size line gives, extensions aside.
 fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
-    let digits = line
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii_end();
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
     // `from_str_radix` alone would take a sign.
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(Malformed::Chunk);

@@ -114,10 +114,7 @@ impl Connection {
             unreachable!("connect leaves a connection or an error");
         };
         let context = &*self.context;
-        context
-            .source
-            .borrow()
-            .write_head(operation, &mut self.request);
+        context.source.borrow().write_head(operation, &mut self.request);
         self.parser.start();
         let mut answer = Answer {
             parser: &mut self.parser,
@@ -150,11 +147,7 @@ async fn send(
     };
     let mut offset = 0;
     while offset < body_bytes.min(INLINE_BODY_BYTES_MAX) {
-        let piece = content.piece(
-            origin,
-            offset,
-            body_bytes.min(INLINE_BODY_BYTES_MAX) - offset,
-        );
+        let piece = content.piece(origin, offset, body_bytes.min(INLINE_BODY_BYTES_MAX) - offset);
         request.extend_from_slice(piece);
         offset += piece.len() as u64;
     }
@@ -189,10 +182,7 @@ impl Answer<'_> {
         if let Some((_, expected)) = self.expected
             && response.body_bytes != expected
         {
-            return Err(Failure::Length {
-                expected,
-                received: response.body_bytes,
-            });
+            return Err(Failure::Length { expected, received: response.body_bytes });
         }
         if self.content_differs {
             return Err(Failure::Content);

@@ -17,10 +17,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self {
-            timeout,
-            timer: Box::pin(tokio::time::sleep(timeout)),
-        }
+        Self { timeout, timer: Box::pin(tokio::time::sleep(timeout)) }
     }
 
     /// Runs `request`, which began at `started`, to its end or to the time-out.
@@ -73,10 +70,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_timer_that_fires_for_an_earlier_request_spares_the_present_one() {
-        let mut deadline = Deadline {
-            timeout: TIMEOUT,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        };
+        let mut deadline =
+            Deadline { timeout: TIMEOUT, timer: Box::pin(tokio::time::sleep(Duration::ZERO)) };
         let request = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())

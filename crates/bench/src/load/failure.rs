@@ -81,10 +81,7 @@ impl Failures {
         let entry = self
             .kinds
             .entry(failure.kind())
-            .or_insert_with(|| FailuresOfKind {
-                count: 0,
-                first: failure.to_string(),
-            });
+            .or_insert_with(|| FailuresOfKind { count: 0, first: failure.to_string() });
         entry.count += 1;
     }
 
@@ -105,9 +102,7 @@ impl Failures {
 
     /// Every kind with its failures.
     pub fn kinds(&self) -> impl Iterator<Item = (&str, &FailuresOfKind)> {
-        self.kinds
-            .iter()
-            .map(|(kind, failures)| (kind.as_str(), failures))
+        self.kinds.iter().map(|(kind, failures)| (kind.as_str(), failures))
     }
 
     /// One line for people: `3 timeout (no answer within the time-out), 1 status_503 (…)`.

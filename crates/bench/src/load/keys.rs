@@ -38,11 +38,7 @@ impl KeyChooser {
         assert!(keys > 0, "there is a key to choose");
         let zipf = Zipf::new(keys as f64, ZIPF_EXPONENT)
             .expect("the number of keys and the exponent are positive");
-        Self {
-            choice,
-            zipf,
-            population,
-        }
+        Self { choice, zipf, population }
     }
 
     /// The key of the next read or update.
@@ -91,14 +87,8 @@ struct Counters {
 impl Population {
     /// Keys `0..keys` exist.
     pub(super) fn new(keys: u64) -> Self {
-        let counters = Counters {
-            next: keys,
-            readable: keys,
-            ahead: BTreeSet::new(),
-        };
-        Self {
-            counters: Arc::new(Mutex::new(counters)),
-        }
+        let counters = Counters { next: keys, readable: keys, ahead: BTreeSet::new() };
+        Self { counters: Arc::new(Mutex::new(counters)) }
     }
 
     fn readable(&self) -> u64 {
@@ -148,16 +138,11 @@ mod tests {
     fn the_zipfian_law_holds_for_the_popular_keys() {
         let counts = counts(KeyChoice::Zipfian);
         // P(rank) = rank^-0.99 / sum: 13.0 % for the first of a thousand keys.
-        let normaliser: f64 = (1..=KEYS)
-            .map(|rank| (rank as f64).powf(-ZIPF_EXPONENT))
-            .sum();
+        let normaliser: f64 = (1..=KEYS).map(|rank| (rank as f64).powf(-ZIPF_EXPONENT)).sum();
         for (rank, count) in counts.iter().take(20).enumerate() {
             let expected = DRAWS as f64 * ((rank + 1) as f64).powf(-ZIPF_EXPONENT) / normaliser;
             let deviation = (*count as f64 - expected).abs();
-            assert!(
-                deviation < 5.0 * expected.sqrt(),
-                "rank {rank}: {count} of {expected}"
-            );
+            assert!(deviation < 5.0 * expected.sqrt(), "rank {rank}: {count} of {expected}");
         }
     }
 

@@ -17,6 +17,7 @@ mod content;
 mod deadline;
 mod failure;
 mod keys;
+mod limits;
 mod pacer;
 mod preload;
 mod recorder;
@@ -30,7 +31,7 @@ mod workload;
 
 pub use failure::{Failure, Failures, FailuresOfKind};
 pub use keys::{KeyChoice, ZIPF_EXPONENT};
-pub use preload::{HoldReport, hold};
+pub use preload::{HoldReport, hold, wait_until_answering};
 pub use report::{LoadReport, Mode};
 pub use response::{HEAD_BYTES_MAX, HEADERS_MAX, Malformed, Response, ResponseParser};
 pub use schedule::Schedule;
@@ -41,6 +42,7 @@ use connection::ThreadContext;
 use content::Content;
 use keys::Population;
 use recorder::{Recorder, Totals};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::io;
 use std::sync::mpsc;
@@ -94,7 +96,8 @@ pub enum Arrival {
 }
 
 /// What happens during a run, for whoever reads other meters at the same moments.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The measured window begins.
     WindowStarted,
@@ -102,6 +105,18 @@ pub enum Event {
     WindowEnded,
     /// [`hold`] has all its connections open.
     Holding,
+}
+
+/// A line that a generator in another process writes, as JSON.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// Something happened.
+    Event(Event),
+    /// The end of [`run`].
+    Load(Box<LoadReport>),
+    /// The end of [`hold`].
+    Hold(HoldReport),
 }
 
 /// Why a run has no report.
@@ -136,6 +151,7 @@ pub enum LoadError {
 /// See [`LoadError`]. Failed requests are no error but part of the report, unless none succeeded.
 pub fn run(spec: &LoadSpec, mut on_event: impl FnMut(Event)) -> Result<LoadReport, LoadError> {
     spec.check()?;
+    limits::allow_connections(spec.connections);
     let population = Population::new(spec.keys());
     preload::preload(spec, &population)?;
     let start = Start::new(spec.threads);
@@ -157,11 +173,9 @@ pub fn run(spec: &LoadSpec, mut on_event: impl FnMut(Event)) -> Result<LoadRepor
         drop(sender);
         // Ends when thread 0 has dropped its sender.
         events.iter().for_each(&mut on_event);
-        let joined = threads.into_iter().map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.collect::<Result<Vec<_>, LoadError>>()
     })?;
     let tls = results.iter().find_map(|(_, tls)| tls.clone());
@@ -180,13 +194,7 @@ pub fn run(spec: &LoadSpec, mut on_event: impl FnMut(Event)) -> Result<LoadRepor
         Arrival::Closed => Mode::Closed,
         Arrival::Open { .. } => Mode::Open,
     };
-    Ok(LoadReport::new(
-        mode,
-        spec.connections,
-        spec.threads,
-        tls,
-        totals,
-    ))
+    Ok(LoadReport::new(mode, spec.connections, spec.threads, tls, totals))
 }
 
 impl LoadSpec {
@@ -215,11 +223,7 @@ impl LoadSpec {
 
     fn check(&self) -> Result<(), LoadError> {
         let require = |holds: bool, field: &'static str, reason: String| {
-            if holds {
-                Ok(())
-            } else {
-                Err(LoadError::Spec { field, reason })
-            }
+            if holds { Ok(()) } else { Err(LoadError::Spec { field, reason }) }
         };
         require(
             (1..=THREADS_MAX).contains(&self.threads),
@@ -244,16 +248,12 @@ impl LoadSpec {
             )?;
         }
         match &self.workload {
-            Workload::Synthetic(sizes) => require(
-                !sizes.is_empty(),
-                "size",
-                "there must be at least one".to_owned(),
-            ),
-            Workload::Keyed(keyed) => require(
-                keyed.keys > 0,
-                "keys",
-                "there must be at least one".to_owned(),
-            ),
+            Workload::Synthetic(sizes) => {
+                require(!sizes.is_empty(), "size", "there must be at least one".to_owned())
+            }
+            Workload::Keyed(keyed) => {
+                require(keyed.keys > 0, "keys", "there must be at least one".to_owned())
+            }
             Workload::Path(_) => Ok(()),
         }
     }

@@ -1,9 +1,6 @@
 //! Sleeping until a request is due, more exactly than the runtime's millisecond timer.
 
-#![allow(
-    unsafe_code,
-    reason = "the runtime takes a descriptor only on its owner's word"
-)]
+#![allow(unsafe_code, reason = "the runtime takes a descriptor only on its owner's word")]
 
 use super::schedule::Schedule;
 use rustix::fd::OwnedFd;
@@ -33,12 +30,7 @@ impl Pacer {
     pub(super) fn new(schedule: Schedule, started: Instant, end: Instant) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self {
-            schedule,
-            started,
-            end,
-            timer: register(timer)?,
-        })
+        Ok(Self { schedule, started, end, timer: register(timer)? })
     }
 
     /// Waits for the next arrival and returns when it was due; `None` after the last.
@@ -56,8 +48,7 @@ impl Pacer {
 
     /// How many arrivals nobody has taken.
     pub(super) fn remaining(&self) -> u64 {
-        self.schedule
-            .remaining_before(self.end.duration_since(self.started))
+        self.schedule.remaining_before(self.end.duration_since(self.started))
     }
 
     async fn sleep(&self, wait: Duration) -> io::Result<()> {
@@ -103,10 +94,7 @@ mod tests {
         let mut pacer = Pacer::new(schedule, started, started + RUN).unwrap();
         let mut arrivals = Vec::new();
         while let Some(due) = pacer.next().await.unwrap() {
-            assert!(
-                Instant::now() >= due,
-                "an arrival is given out when it is due"
-            );
+            assert!(Instant::now() >= due, "an arrival is given out when it is due");
             arrivals.push(due.duration_since(started).as_millis());
         }
         assert_eq!(arrivals, [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]);

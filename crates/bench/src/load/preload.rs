@@ -1,11 +1,12 @@
 //! Runs without a measured window: putting objects in place, and holding idle connections open.
 
 use super::connection::Connection;
-use super::failure::{Failure, Failures};
+use super::failure::Failure;
 use super::keys::Population;
+use super::limits::allow_connections;
 use super::worker::{connect_all, join_all, runtime};
 use super::workload::{Operation, Workload};
-use super::{Event, LoadError, LoadSpec};
+use super::{LoadError, LoadSpec};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,9 +20,7 @@ pub(super) fn preload(spec: &LoadSpec, population: &Population) -> Result<(), Lo
     };
     let (keys, bytes) = (keyed.keys, keyed.size.bytes());
     let context = Rc::new(spec.thread_context(population, 0));
-    let connections = spec
-        .connections
-        .min(usize::try_from(keys).unwrap_or(usize::MAX));
+    let connections = spec.connections.min(usize::try_from(keys).unwrap_or(usize::MAX));
     runtime()?.block_on(async {
         let next = Rc::new(Cell::new(0));
         let tasks = (0..connections).map(|_| {
@@ -48,6 +47,11 @@ pub(super) fn preload(spec: &LoadSpec, population: &Population) -> Result<(), Lo
     Ok(())
 }
 
+/// How long the connections that a server has already broken may take to show it.
+const BREAKAGE_TIME: Duration = Duration::from_millis(100);
+/// How often [`wait_until_answering`] tries again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
 /// The result of [`hold`].
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct HoldReport {
@@ -55,17 +59,16 @@ pub struct HoldReport {
     pub connections: usize,
     /// Connections that the server had broken when it ended.
     pub broken: usize,
-    /// Failures on the way there.
-    pub failures: Failures,
 }
 
-/// Opens all connections, makes one request on each, and keeps them open and idle for the length
-/// of the window. `on_event` is called when the holding begins.
+/// Opens all connections, makes one request on each, and keeps them open and idle until
+/// `while_held` returns.
 ///
 /// # Errors
 /// See [`LoadError`]; a request that fails is an error here.
-pub fn hold(spec: &LoadSpec, mut on_event: impl FnMut(Event)) -> Result<HoldReport, LoadError> {
+pub fn hold(spec: &LoadSpec, while_held: impl FnOnce()) -> Result<HoldReport, LoadError> {
     spec.check()?;
+    allow_connections(spec.connections);
     let population = Population::new(spec.keys());
     preload(spec, &population)?;
     let context = Rc::new(spec.thread_context(&population, 0));
@@ -73,41 +76,55 @@ pub fn hold(spec: &LoadSpec, mut on_event: impl FnMut(Event)) -> Result<HoldRepo
         let connected = connect_all(spec.connections, &context).await;
         let (connections, _) =
             connected.map_err(|failure| LoadError::Connect(failure.to_string()))?;
-        let first: Vec<_> = connections
-            .into_iter()
-            .map(|mut connection| {
-                tokio::task::spawn_local(async move {
-                    connection.perform_next(Instant::now(), None).await?;
-                    Ok::<_, Failure>(connection)
-                })
+        let first = connections.into_iter().map(|mut connection| {
+            tokio::task::spawn_local(async move {
+                connection.perform_next(Instant::now(), None).await?;
+                Ok::<_, Failure>(connection)
             })
-            .collect();
-        let answered: Vec<Connection> = join_all(first)
-            .await?
-            .into_iter()
-            .filter_map(Result::ok)
-            .collect();
+        });
+        let answered = join_all(first.collect()).await?;
+        let answered: Vec<Connection> = answered.into_iter().filter_map(Result::ok).collect();
         let failures = context.recorder.totals().failures;
         if failures.total() > 0 {
             return Err(LoadError::NoAnswer(failures.summary()));
         }
-        on_event(Event::Holding);
-        let held = answered.len();
-        let watches = answered
-            .into_iter()
-            .map(|connection| tokio::task::spawn_local(broke_within(connection, spec.window)));
+        // Nothing else is to happen meanwhile: it may block the runtime.
+        while_held();
+        let connections = answered.len();
+        let watches =
+            answered.into_iter().map(|connection| tokio::task::spawn_local(is_broken(connection)));
         let broken = join_all(watches.collect()).await?;
-        Ok(HoldReport {
-            connections: held,
-            broken: broken.into_iter().filter(|broke| *broke).count(),
-            failures,
-        })
+        Ok(HoldReport { connections, broken: broken.into_iter().filter(|broken| *broken).count() })
     })
 }
 
-/// Whether the server breaks `connection` within `duration`.
-async fn broke_within(connection: Connection, duration: Duration) -> bool {
-    tokio::time::timeout(duration, connection.broken())
-        .await
-        .is_ok()
+/// Waits until the target answers one request of the workload well, at most `patience`.
+///
+/// # Errors
+/// What the last request met.
+pub fn wait_until_answering(spec: &LoadSpec, patience: Duration) -> Result<(), LoadError> {
+    spec.check()?;
+    if matches!(spec.workload, Workload::Keyed(_)) {
+        // Its objects are not there before the preload, which is a trial of its own.
+        return Ok(());
+    }
+    let context = Rc::new(spec.thread_context(&Population::new(spec.keys()), 0));
+    runtime()?.block_on(async {
+        let deadline = Instant::now() + patience;
+        let mut connection = Connection::new(context);
+        loop {
+            let Err(failure) = connection.perform_next(Instant::now(), None).await else {
+                return Ok(());
+            };
+            if Instant::now() >= deadline {
+                return Err(LoadError::Connect(failure.to_string()));
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    })
+}
+
+/// Whether the server has broken an idle connection, or sent something unasked.
+async fn is_broken(connection: Connection) -> bool {
+    tokio::time::timeout(BREAKAGE_TIME, connection.broken()).await.is_ok()
 }

@@ -68,11 +68,7 @@ impl LoadReport {
     ) -> Self {
         let elapsed_seconds = totals.elapsed.as_secs_f64();
         let per_second = |count: u64| {
-            if elapsed_seconds > 0.0 {
-                count as f64 / elapsed_seconds
-            } else {
-                0.0
-            }
+            if elapsed_seconds > 0.0 { count as f64 / elapsed_seconds } else { 0.0 }
         };
         Self {
             mode,
@@ -153,10 +149,7 @@ mod tests {
     #[test]
     fn rates_are_over_the_window() {
         let report = report(|_| {});
-        assert_eq!(
-            (report.rate_per_second, report.bytes_per_second),
-            (5.0, 2048.0)
-        );
+        assert_eq!((report.rate_per_second, report.bytes_per_second), (5.0, 2048.0));
         assert!(report.warnings().is_empty());
     }
 

@@ -73,11 +73,7 @@ impl ResponseParser {
         Self {
             state: State::Head,
             split_head: Vec::new(),
-            response: Response {
-                status: 0,
-                body_bytes: 0,
-                keep_alive: true,
-            },
+            response: Response { status: 0, body_bytes: 0, keep_alive: true },
         }
     }
 
@@ -145,10 +141,7 @@ impl ResponseParser {
     /// Accounts for `count` body bytes that were dropped unseen. Returns the response once it is
     /// complete. `count` is at most [`Self::skippable_bytes`].
     pub fn skip(&mut self, count: u64) -> Option<Response> {
-        assert!(
-            count <= self.skippable_bytes(),
-            "only body bytes are skipped"
-        );
+        assert!(count <= self.skippable_bytes(), "only body bytes are skipped");
         self.response.body_bytes += count;
         if let State::Length { remaining } = &mut self.state {
             *remaining -= count;
@@ -317,11 +310,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Head)>, Malformed> {
         (_, false, Some(length)) => Framing::Length(length),
         (_, false, None) => Framing::UntilClose,
     };
-    let head = Head {
-        status: code,
-        framing,
-        keep_alive,
-    };
+    let head = Head { status: code, framing, keep_alive };
     Ok(Some((length, head)))
 }
 

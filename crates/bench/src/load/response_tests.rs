@@ -23,11 +23,7 @@ fn parse_one(bytes: &[u8]) -> Result<Option<Response>, Malformed> {
 fn a_response_with_a_length_ends_after_it() {
     let (response, body) = parse(&[b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]).unwrap();
     assert_eq!(body, b"hello");
-    let expected = Response {
-        status: 200,
-        body_bytes: 5,
-        keep_alive: true,
-    };
+    let expected = Response { status: 200, body_bytes: 5, keep_alive: true };
     assert_eq!(response, Some(expected));
 }
 
@@ -39,9 +35,7 @@ fn a_parser_serves_every_response_of_a_connection() {
         assert!(parser.is_untouched());
         let body = vec![b'x'; body_bytes];
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {body_bytes}\r\n\r\n");
-        let response = parser
-            .feed(&[head.as_bytes(), &body].concat(), |_| {})
-            .unwrap();
+        let response = parser.feed(&[head.as_bytes(), &body].concat(), |_| {}).unwrap();
         assert_eq!(response.unwrap().body_bytes, body_bytes as u64);
     }
 }
@@ -104,41 +98,17 @@ fn what_is_not_one_response_is_refused() {
     let refused = |text: &[u8]| parse_one(text).unwrap_err();
     let with = |header: &str| format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").into_bytes();
     assert_eq!(refused(b"SSH-2.0-OpenSSH\r\n"), Malformed::Head);
-    assert_eq!(
-        refused(&with("Content-Length: 1x")),
-        Malformed::ContentLength
-    );
-    assert_eq!(
-        refused(&with("Content-Length: +1")),
-        Malformed::ContentLength
-    );
-    assert_eq!(
-        refused(&with("Content-Length: 1\r\nContent-Length: 2")),
-        Malformed::ContentLength
-    );
-    assert_eq!(
-        refused(&with("Transfer-Encoding: gzip")),
-        Malformed::TransferEncoding
-    );
+    assert_eq!(refused(&with("Content-Length: 1x")), Malformed::ContentLength);
+    assert_eq!(refused(&with("Content-Length: +1")), Malformed::ContentLength);
+    assert_eq!(refused(&with("Content-Length: 1\r\nContent-Length: 2")), Malformed::ContentLength);
+    assert_eq!(refused(&with("Transfer-Encoding: gzip")), Malformed::TransferEncoding);
     let both = "Content-Length: 1\r\nTransfer-Encoding: chunked";
     assert_eq!(refused(&with(both)), Malformed::ContentLength);
-    assert_eq!(
-        refused(&[with("Content-Length: 1"), b"ab".to_vec()].concat()),
-        Malformed::Excess
-    );
+    assert_eq!(refused(&[with("Content-Length: 1"), b"ab".to_vec()].concat()), Malformed::Excess);
     let chunked = with("Transfer-Encoding: chunked");
-    assert_eq!(
-        refused(&[&chunked, b"x\r\n".as_slice()].concat()),
-        Malformed::Chunk
-    );
-    assert_eq!(
-        refused(&[&chunked, b"-1\r\n".as_slice()].concat()),
-        Malformed::Chunk
-    );
-    assert_eq!(
-        refused(&[&chunked, b"1\r\nabc\r\n".as_slice()].concat()),
-        Malformed::Chunk
-    );
+    assert_eq!(refused(&[&chunked, b"x\r\n".as_slice()].concat()), Malformed::Chunk);
+    assert_eq!(refused(&[&chunked, b"-1\r\n".as_slice()].concat()), Malformed::Chunk);
+    assert_eq!(refused(&[&chunked, b"1\r\nabc\r\n".as_slice()].concat()), Malformed::Chunk);
 }
 
 #[test]
@@ -150,19 +120,12 @@ fn heads_are_bounded() {
     let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(HEAD_BYTES_MAX));
     assert_eq!(parse_one(endless.as_bytes()), Err(Malformed::HeadTooLong));
     let halves = endless.as_bytes().split_at(endless.len() / 2);
-    assert_eq!(
-        parse(&[halves.0, halves.1]).unwrap_err(),
-        Malformed::HeadTooLong
-    );
+    assert_eq!(parse(&[halves.0, halves.1]).unwrap_err(), Malformed::HeadTooLong);
 }
 
 #[test]
 fn a_connection_must_not_end_inside_of_a_response() {
-    for text in [
-        "",
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na",
-    ] {
+    for text in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"] {
         let mut parser = ResponseParser::new();
         assert_eq!(parser.feed(text.as_bytes(), |_| {}), Ok(None));
         assert_eq!(parser.end_of_stream(), Err(Malformed::Truncated));

@@ -22,10 +22,7 @@ impl Schedule {
     /// The schedule of `thread` (counted from 0) out of `threads`, for `rate_per_second` in all.
     /// The rate is positive and finite.
     pub fn new(rate_per_second: f64, thread: usize, threads: usize) -> Self {
-        assert!(
-            rate_per_second > 0.0 && rate_per_second.is_finite(),
-            "a rate is positive"
-        );
+        assert!(rate_per_second > 0.0 && rate_per_second.is_finite(), "a rate is positive");
         assert!(thread < threads, "threads are counted from 0");
         Self {
             interval_ns: NANOSECONDS_PER_SECOND / rate_per_second,
@@ -63,9 +60,7 @@ mod tests {
     use super::*;
 
     fn first(count: usize, mut schedule: Schedule) -> Vec<u128> {
-        (0..count)
-            .map(|_| schedule.next_due().as_micros())
-            .collect()
+        (0..count).map(|_| schedule.next_due().as_micros()).collect()
     }
 
     #[test]
@@ -83,9 +78,8 @@ mod tests {
     fn no_error_adds_up_over_an_hour_at_an_awkward_rate() {
         let mut schedule = Schedule::new(7000.0, 0, 1);
         let hour = Duration::from_secs(3600);
-        let due = std::iter::repeat_with(|| schedule.next_due())
-            .take_while(|due| *due < hour)
-            .count();
+        let due =
+            std::iter::repeat_with(|| schedule.next_due()).take_while(|due| *due < hour).count();
         assert_eq!(due, 7000 * 3600);
     }
 

@@ -92,10 +92,8 @@ impl Target {
     /// # Errors
     /// See [`TargetError`].
     pub fn parse(url: &str, trust: &Trust) -> Result<Self, TargetError> {
-        let refuse = |reason: &str| TargetError::Url {
-            url: url.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let refuse =
+            |reason: &str| TargetError::Url { url: url.to_owned(), reason: reason.to_owned() };
         let uri: Uri = url.parse().map_err(|error| refuse(&format!("{error}")))?;
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -113,20 +111,14 @@ impl Target {
             let server_name = ServerName::try_from(bare_host.to_owned())
                 .map_err(|_| refuse("its host is not a valid server name"))?;
             let config = Arc::new(client_config(trust)?);
-            Some(TlsTarget {
-                config,
-                server_name,
-            })
+            Some(TlsTarget { config, server_name })
         } else {
             None
         };
         Ok(Self {
             address: resolve(bare_host, port)?,
             authority: authority.as_str().to_owned(),
-            path: uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
+            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
             tls,
         })
     }
@@ -138,14 +130,9 @@ impl Target {
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, TargetError> {
-    let unresolved = |source| TargetError::Resolve {
-        host: format!("{host}:{port}"),
-        source,
-    };
+    let unresolved = |source| TargetError::Resolve { host: format!("{host}:{port}"), source };
     let mut addresses = (host, port).to_socket_addrs().map_err(unresolved)?;
-    addresses
-        .next()
-        .ok_or_else(|| unresolved(std::io::ErrorKind::NotFound.into()))
+    addresses.next().ok_or_else(|| unresolved(std::io::ErrorKind::NotFound.into()))
 }
 
 fn client_config(trust: &Trust) -> Result<ClientConfig, TargetError> {
@@ -156,9 +143,9 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, TargetError> {
     let mut config = match trust {
         Trust::Nobody => return Err(TargetError::NoTrust),
         Trust::Certificates(path) => builder.with_root_certificates(roots(path)?),
-        Trust::Everybody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
+        Trust::Everybody => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
+        }
     }
     .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -168,18 +155,13 @@ fn client_config(trust: &Trust) -> Result<ClientConfig, TargetError> {
 }
 
 fn roots(path: &PathBuf) -> Result<RootCertStore, TargetError> {
-    let refuse = |reason: String| TargetError::Certificates {
-        path: path.clone(),
-        reason,
-    };
+    let refuse = |reason: String| TargetError::Certificates { path: path.clone(), reason };
     let mut roots = RootCertStore::empty();
     let certificates =
         CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?;
     for certificate in certificates {
         let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| refuse(error.to_string()))?;
+        roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(refuse("it holds no certificate".to_owned()));

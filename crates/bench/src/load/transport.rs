@@ -52,9 +52,7 @@ pub(super) struct Transport {
 impl Transport {
     /// Connects, and over HTTPS makes a full handshake.
     pub(super) async fn connect(target: &Target) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(target.address)
-            .await
-            .map_err(Failure::Connect)?;
+        let stream = TcpStream::connect(target.address).await.map_err(Failure::Connect)?;
         stream.set_nodelay(true).map_err(Failure::Connect)?;
         let session = match &target.tls {
             None => None,
@@ -65,11 +63,7 @@ impl Transport {
                 Some(Box::new(session))
             }
         };
-        let mut transport = Self {
-            stream,
-            session,
-            ciphertext: Vec::new(),
-        };
+        let mut transport = Self { stream, session, ciphertext: Vec::new() };
         transport.handshake().await?;
         Ok(transport)
     }

@@ -111,10 +111,7 @@ impl Worker<'_> {
                     Pacer::new(schedule, started, window_end).map_err(LoadError::Runtime)?;
                 let pacer = Rc::new(Mutex::new(pacer));
                 let tasks = connections.into_iter().map(|connection| {
-                    let arrivals = Arrivals {
-                        pacer: Rc::clone(&pacer),
-                        window_start,
-                    };
+                    let arrivals = Arrivals { pacer: Rc::clone(&pacer), window_start };
                     spawn_open(Rc::clone(context), connection, arrivals)
                 });
                 join_all(tasks.collect()).await?;
@@ -151,9 +148,8 @@ pub(super) async fn connect_all(
     let mut connections = Vec::with_capacity(count);
     let mut facts = None;
     for task in tasks {
-        let (connection, tls) = task
-            .await
-            .map_err(|error| Failure::Io(io::Error::other(error)))??;
+        let (connection, tls) =
+            task.await.map_err(|error| Failure::Io(io::Error::other(error)))??;
         connections.push(connection);
         facts = facts.or(tls);
     }
@@ -164,9 +160,7 @@ pub(super) async fn connect_all(
 pub(super) async fn join_all<T>(tasks: Vec<JoinHandle<T>>) -> Result<Vec<T>, LoadError> {
     let mut results = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let result = task
-            .await
-            .map_err(|error| LoadError::Runtime(io::Error::other(error)))?;
+        let result = task.await.map_err(|error| LoadError::Runtime(io::Error::other(error)))?;
         results.push(result);
     }
     Ok(results)
@@ -230,11 +224,7 @@ fn spawn_open(
             };
             drop(pacer);
             let due_in_window = due >= arrivals.window_start;
-            if connection
-                .perform_next(due, Some(due_in_window))
-                .await
-                .is_err()
-            {
+            if connection.perform_next(due, Some(due_in_window)).await.is_err() {
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
         }

@@ -47,36 +47,30 @@ pub struct Mix {
 
 impl Mix {
     /// Nothing but PUTs, spread evenly.
-    pub const PUT: Self = Self {
-        update_percent: 100,
-        insert_percent: 0,
-        choice: KeyChoice::Uniform,
-    };
+    pub const PUT: Self =
+        Self { update_percent: 100, insert_percent: 0, choice: KeyChoice::Uniform };
     /// YCSB A: half reads, half updates.
-    pub const YCSB_A: Self = Self {
-        update_percent: 50,
-        insert_percent: 0,
-        choice: KeyChoice::Zipfian,
-    };
+    pub const YCSB_A: Self =
+        Self { update_percent: 50, insert_percent: 0, choice: KeyChoice::Zipfian };
     /// YCSB B: 95 % reads, 5 % updates.
-    pub const YCSB_B: Self = Self {
-        update_percent: 5,
-        insert_percent: 0,
-        choice: KeyChoice::Zipfian,
-    };
+    pub const YCSB_B: Self =
+        Self { update_percent: 5, insert_percent: 0, choice: KeyChoice::Zipfian };
     /// YCSB C: reads only.
-    pub const YCSB_C: Self = Self {
-        update_percent: 0,
-        insert_percent: 0,
-        choice: KeyChoice::Zipfian,
-    };
+    pub const YCSB_C: Self =
+        Self { update_percent: 0, insert_percent: 0, choice: KeyChoice::Zipfian };
     /// YCSB D: 95 % reads of the latest objects, 5 % inserts.
-    pub const YCSB_D: Self = Self {
-        update_percent: 0,
-        insert_percent: 5,
-        choice: KeyChoice::Latest,
-    };
+    pub const YCSB_D: Self =
+        Self { update_percent: 0, insert_percent: 5, choice: KeyChoice::Latest };
 }
+
+/// The mixes that have names.
+const NAMED_MIXES: [(&str, Mix); 5] = [
+    ("ycsb-a", Mix::YCSB_A),
+    ("ycsb-b", Mix::YCSB_B),
+    ("ycsb-c", Mix::YCSB_C),
+    ("ycsb-d", Mix::YCSB_D),
+    ("put", Mix::PUT),
+];
 
 /// A text that names no mix.
 #[derive(Debug, thiserror::Error)]
@@ -87,13 +81,24 @@ impl FromStr for Mix {
     type Err = NotAMix;
 
     fn from_str(text: &str) -> Result<Self, NotAMix> {
-        match text {
-            "ycsb-a" => Ok(Self::YCSB_A),
-            "ycsb-b" => Ok(Self::YCSB_B),
-            "ycsb-c" => Ok(Self::YCSB_C),
-            "ycsb-d" => Ok(Self::YCSB_D),
-            "put" => Ok(Self::PUT),
-            _ => Err(NotAMix(text.to_owned())),
+        NAMED_MIXES
+            .into_iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, mix)| mix)
+            .ok_or_else(|| NotAMix(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = NAMED_MIXES.iter().find(|(_, mix)| mix == self);
+        match named {
+            Some((name, _)) => formatter.write_str(name),
+            None => write!(
+                formatter,
+                "{} % updates, {} % inserts",
+                self.update_percent, self.insert_percent
+            ),
         }
     }
 }
@@ -167,33 +172,19 @@ impl OperationSource {
         match (&self.workload, &self.keys) {
             (Workload::Path(_), _) => Operation::Path,
             (Workload::Synthetic(sizes), _) => {
-                let index = if sizes.len() == 1 {
-                    0
-                } else {
-                    self.random.random_range(0..sizes.len())
-                };
+                let index =
+                    if sizes.len() == 1 { 0 } else { self.random.random_range(0..sizes.len()) };
                 Operation::Synthetic(sizes[index].bytes())
             }
             (Workload::Keyed(keyed), Some(keys)) => {
                 let bytes = keyed.size.bytes();
                 let percent = self.random.random_range(0..100u8);
                 if percent < keyed.mix.insert_percent {
-                    Operation::Write {
-                        key: keys.insert(),
-                        bytes,
-                        insert: true,
-                    }
+                    Operation::Write { key: keys.insert(), bytes, insert: true }
                 } else if percent < keyed.mix.insert_percent + keyed.mix.update_percent {
-                    Operation::Write {
-                        key: keys.draw(&mut self.random),
-                        bytes,
-                        insert: false,
-                    }
+                    Operation::Write { key: keys.draw(&mut self.random), bytes, insert: false }
                 } else {
-                    Operation::Read {
-                        key: keys.draw(&mut self.random),
-                        bytes,
-                    }
+                    Operation::Read { key: keys.draw(&mut self.random), bytes }
                 }
             }
             (Workload::Keyed(_), None) => unreachable!("a keyed workload has a chooser"),
@@ -202,13 +193,7 @@ impl OperationSource {
 
     /// Notes that an insert was answered, well or badly: later keys must not wait for it.
     pub(super) fn answered(&self, operation: Operation) {
-        if let (
-            Operation::Write {
-                key, insert: true, ..
-            },
-            Some(keys),
-        ) = (operation, &self.keys)
-        {
+        if let (Operation::Write { key, insert: true, .. }, Some(keys)) = (operation, &self.keys) {
             keys.inserted(key);
         }
     }
@@ -258,11 +243,7 @@ mod tests {
 
     fn keyed(mix: Mix) -> OperationSource {
         let size = ByteSize(100);
-        source(Workload::Keyed(Keyed {
-            mix,
-            keys: 50,
-            size,
-        }))
+        source(Workload::Keyed(Keyed { mix, keys: 50, size }))
     }
 
     fn head(source: &OperationSource, operation: Operation) -> String {
@@ -280,11 +261,7 @@ mod tests {
         assert_eq!(head(&path, Operation::Synthetic(1024)), text);
         let text = "GET /bench/7 HTTP/1.1\r\nHost: example:80\r\n\r\n";
         assert_eq!(head(&path, Operation::Read { key: 7, bytes: 1 }), text);
-        let write = Operation::Write {
-            key: 7,
-            bytes: 9,
-            insert: true,
-        };
+        let write = Operation::Write { key: 7, bytes: 9, insert: true };
         let text = "PUT /bench/7 HTTP/1.1\r\nHost: example:80\r\nContent-Length: 9\r\n\r\n";
         assert_eq!(head(&path, write), text);
     }
@@ -318,9 +295,7 @@ mod tests {
         for _ in 0..DRAWS {
             let operation = source.draw();
             match operation {
-                Operation::Write {
-                    key, insert: true, ..
-                } => {
+                Operation::Write { key, insert: true, .. } => {
                     assert_eq!(key, inserted);
                     inserted += 1;
                 }
@@ -336,9 +311,7 @@ mod tests {
     fn sizes_are_drawn_equally_often() {
         let sizes = vec![ByteSize(1), ByteSize(2)];
         let mut source = source(Workload::Synthetic(sizes));
-        let ones = (0..DRAWS)
-            .filter(|_| source.draw() == Operation::Synthetic(1))
-            .count();
+        let ones = (0..DRAWS).filter(|_| source.draw() == Operation::Synthetic(1)).count();
         assert!(ones.abs_diff(DRAWS / 2) < DRAWS / 20);
     }
 

@@ -119,10 +119,7 @@ fn read_request(
         return Ok(None);
     }
     let mut words = line.split(' ');
-    let (method, path) = (
-        words.next().unwrap().to_owned(),
-        words.next().unwrap().to_owned(),
-    );
+    let (method, path) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
     let mut body_bytes = 0;
     loop {
         let mut header = String::new();
@@ -140,10 +137,7 @@ fn read_request(
 }
 
 fn get(path: &str, manner: Manner, objects: &Objects) -> Vec<u8> {
-    let synthetic = path[1..]
-        .parse()
-        .ok()
-        .map(|size: u64| (0..size).map(byte_at).collect());
+    let synthetic = path[1..].parse().ok().map(|size: u64| (0..size).map(byte_at).collect());
     let Some(mut body) = synthetic.or_else(|| objects.lock().unwrap().get(path).cloned()) else {
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
     };
@@ -154,14 +148,8 @@ fn get(path: &str, manner: Manner, objects: &Objects) -> Vec<u8> {
         Manner::WrongBytes => *body.last_mut().unwrap() ^= 1,
         _ => {}
     }
-    let connection = if manner == Manner::ClosesAfterAnswers {
-        "Connection: close\r\n"
-    } else {
-        ""
-    };
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{connection}\r\n",
-        body.len()
-    );
+    let connection =
+        if manner == Manner::ClosesAfterAnswers { "Connection: close\r\n" } else { "" };
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{connection}\r\n", body.len());
     [head.into_bytes(), body].concat()
 }

@@ -1,0 +1,145 @@
+//! One measurement under load, its metrics, and its entry in the report.
+
+use super::{Case, Outcome, Scheme};
+use crate::histogram::Quantiles;
+use crate::load::{Failures, LoadReport, TlsFacts};
+use crate::units::ByteSize;
+use ashlar_lab::FRONT_END;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The unit of the throughput and CPU metrics: a gigabyte is 10^9 bytes.
+const GIGABYTE: f64 = 1e9;
+
+/// Processor time by host, in seconds within the measured window.
+pub type HostCpu = BTreeMap<String, f64>;
+
+/// What one trial measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Measurement {
+    /// The generator's report.
+    pub(crate) load: LoadReport,
+    /// What every host used; absent where it cannot be known.
+    pub(crate) cpu: Option<HostCpu>,
+}
+
+impl Measurement {
+    /// Processor time of the front end for each request answered, in microseconds.
+    pub(crate) fn frontend_cpu_us_per_request(&self) -> Option<f64> {
+        let seconds = self.cpu.as_ref()?.get(FRONT_END)?;
+        (self.load.requests > 0).then(|| seconds * 1e6 / self.load.requests as f64)
+    }
+
+    /// Processor time of the front end for each gigabyte of bodies, in seconds.
+    pub(crate) fn frontend_cpu_seconds_per_gb(&self) -> Option<f64> {
+        let seconds = self.cpu.as_ref()?.get(FRONT_END)?;
+        let gigabytes = self.load.body_bytes as f64 / GIGABYTE;
+        (gigabytes > 0.0).then(|| seconds / gigabytes)
+    }
+}
+
+/// An entry of the report's series.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// A measurement under load.
+    Load(Box<LoadEntry>),
+    /// A measurement of memory.
+    Memory(MemoryEntry),
+}
+
+/// A measurement under load.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct LoadEntry {
+    /// `relay` or the peer's name.
+    pub subject: String,
+    /// How the generator connected.
+    pub scheme: Scheme,
+    /// Bytes of each object.
+    pub size_bytes: ByteSize,
+    /// The round, from 1.
+    pub round: usize,
+    /// Connections of the generator.
+    pub connections: usize,
+    /// Length of the measured window.
+    pub elapsed_seconds: f64,
+    /// Requests answered within it.
+    pub requests: u64,
+    /// The same, each second.
+    pub rate_per_second: f64,
+    /// Body bytes each second.
+    pub bytes_per_second: f64,
+    /// Latencies in nanoseconds.
+    pub latency_ns: Quantiles,
+    /// Failures by kind.
+    pub failures: Failures,
+    /// Open loop: requests that were due and not sent.
+    pub unsent: u64,
+    /// What TLS negotiated.
+    pub tls: Option<TlsFacts>,
+    /// Processor time of every host within the window, in seconds.
+    pub cpu_seconds: Option<HostCpu>,
+    /// Processor time of the front end, in microseconds a request.
+    pub frontend_cpu_us_per_request: Option<f64>,
+    /// Processor time of the front end, in seconds for 10^9 body bytes.
+    pub frontend_cpu_seconds_per_gb: Option<f64>,
+}
+
+/// A measurement of memory.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct MemoryEntry {
+    /// `relay` or the peer's name.
+    pub subject: String,
+    /// How the generator connected.
+    pub scheme: Scheme,
+    /// The round, from 1.
+    pub round: usize,
+    /// Idle connections, each of which was answered once.
+    pub connections: usize,
+    /// Memory of the front end's processes without connections, in bytes.
+    pub resident_bytes_before: u64,
+    /// The same with the connections open.
+    pub resident_bytes: u64,
+}
+
+/// The series of a run.
+pub(super) fn entries(outcome: &Outcome) -> Vec<Entry> {
+    let load = outcome.samples.iter().map(|sample| {
+        let subject = outcome.subjects[sample.trial.subject];
+        let case = outcome.cases[sample.trial.case];
+        Entry::Load(Box::new(load_entry(subject, case, sample.trial.round, &sample.measured)))
+    });
+    let memory = outcome.memory.iter().map(|sample| {
+        Entry::Memory(MemoryEntry {
+            subject: sample.trial.subject.name().to_owned(),
+            scheme: sample.trial.scheme,
+            round: sample.trial.round + 1,
+            connections: sample.connections,
+            resident_bytes_before: sample.resident_bytes_before,
+            resident_bytes: sample.resident_bytes,
+        })
+    });
+    load.chain(memory).collect()
+}
+
+fn load_entry(subject: &str, case: Case, round: usize, measured: &Measurement) -> LoadEntry {
+    let load = &measured.load;
+    LoadEntry {
+        subject: subject.to_owned(),
+        scheme: case.scheme,
+        size_bytes: case.size,
+        round: round + 1,
+        connections: load.connections,
+        elapsed_seconds: load.elapsed_seconds,
+        requests: load.requests,
+        rate_per_second: load.rate_per_second,
+        bytes_per_second: load.bytes_per_second,
+        latency_ns: load.latency_ns,
+        failures: load.failures.clone(),
+        unsent: load.unsent,
+        tls: load.tls.clone(),
+        cpu_seconds: measured.cpu.clone(),
+        frontend_cpu_us_per_request: measured.frontend_cpu_us_per_request(),
+        frontend_cpu_seconds_per_gb: measured.frontend_cpu_seconds_per_gb(),
+    }
+}
