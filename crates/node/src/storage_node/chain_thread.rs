@@ -360,6 +360,7 @@ impl ChainThread {
     /// Performs what a replica wants. What must be durable first waits in the batch.
     fn drain(&mut self, partition: PartitionIndex) {
         let slot = self.slots.get_mut(&partition).expect("the caller names a slot");
+        let mut messages = Vec::new();
         let mut replies = Vec::new();
         let mut bodies = Vec::new();
         while let Some(output) = slot.replica.poll_output() {
@@ -367,21 +368,7 @@ impl ChainThread {
                 Output::Persist(entry) => self.batch.items.push(Item::Entry { partition, entry }),
                 Output::Release(entry) => self.batch.items.push(Item::Release { partition, entry }),
                 Output::PersistJoined => self.batch.items.push(Item::Joined { partition }),
-                Output::Send(to, message) => {
-                    let link = match to {
-                        Neighbour::Predecessor => {
-                            slot.place.predecessor.and_then(|node| self.predecessors.get(&node))
-                        }
-                        Neighbour::Successor => {
-                            slot.place.successor.and_then(|node| self.successors.get(&node))
-                        }
-                    };
-                    // A message that finds no link or no room is lost; the core repeats it.
-                    let frame = Frame::Chain(partition, message);
-                    if link.is_some_and(|link| link.try_send(frame).is_err()) {
-                        self.metrics.messages_dropped.inc();
-                    }
-                }
+                Output::Send(to, message) => messages.push((to, message)),
                 Output::SendBody(entry) => bodies.push(entry),
                 Output::Reply(ticket, outcome) => replies.push((ticket, outcome)),
             }
@@ -390,9 +377,13 @@ impl ChainThread {
             slot.logged = slot.replica.standing();
             log_standing(partition, slot.logged);
         }
-        // Published before the replies: a client that was answered reads what it wrote.
+        // Published before anybody is told: a write is acknowledged, here or by another node that
+        // hears of it, only when reads see it.
         self.views.publish(partition, &slot.replica, slot.place);
         let place = slot.place;
+        for (to, message) in messages {
+            self.send(partition, place, to, message);
+        }
         for (ticket, outcome) in replies {
             if let Some(reply) = self.writers.remove(&ticket) {
                 // The client may have gone.
@@ -401,6 +392,20 @@ impl ChainThread {
         }
         for entry in bodies {
             self.ship_body(partition, place, &entry);
+        }
+    }
+
+    /// Sends a message; one that finds no link or no room is lost, and the core repeats it.
+    fn send(&self, partition: PartitionIndex, place: Place, to: Neighbour, message: Message) {
+        let link = match to {
+            Neighbour::Predecessor => {
+                place.predecessor.and_then(|node| self.predecessors.get(&node))
+            }
+            Neighbour::Successor => place.successor.and_then(|node| self.successors.get(&node)),
+        };
+        let frame = Frame::Chain(partition, message);
+        if link.is_some_and(|link| link.try_send(frame).is_err()) {
+            self.metrics.messages_dropped.inc();
         }
     }
 
