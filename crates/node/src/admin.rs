@@ -16,6 +16,12 @@ use std::{io, net::SocketAddr, sync::Arc};
 pub(crate) trait Health: Send + Sync {
     /// Whether it can, or one line on why not.
     fn ready(&self) -> Result<(), String>;
+
+    /// Whether nothing at all is missing, or one line on what is: a role may be ready while, for
+    /// example, one of several replicas is away.
+    fn complete(&self) -> Result<(), String> {
+        self.ready()
+    }
 }
 
 /// What the handlers see.

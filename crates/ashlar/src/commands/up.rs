@@ -11,12 +11,17 @@ use std::{
     fmt::Write,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// Where the object store listens unless told otherwise, if nobody else does.
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// Any free port of loopback.
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// How long a start may take before we say that something is missing.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks whether everything is served.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// The most storage nodes of one process.
 const STORAGE_NODES_MAX: usize = 16;
 
@@ -79,9 +84,23 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let configs = configurations(&args, &data, local_address(&http)?, &ports)?;
     let process = Process::start(&configs)?;
     drop((http, storage));
+    wait_until_complete(&process);
     announce(args.json, &data, process.endpoints());
     signals::run_until_stopped(process)?;
     Ok(())
+}
+
+/// Waits until everything is served, writes included. A replica that stays away is no reason not to
+/// serve the rest.
+fn wait_until_complete(process: &Process) {
+    let deadline = Instant::now() + START_TIMEOUT;
+    while let Err(reason) = process.complete() {
+        if Instant::now() > deadline {
+            tracing::warn!(reason, "not everything is served");
+            return;
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
 }
 
 /// The data directory, and what removes it if it is temporary.

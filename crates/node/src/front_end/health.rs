@@ -139,6 +139,14 @@ impl Health for NodeStates {
             names.join(", "),
         ))
     }
+
+    /// Complete when every storage node answers.
+    fn complete(&self) -> Result<(), String> {
+        match self.map.nodes().find(|node| !self.is_up(*node)) {
+            Some(node) => Err(format!("{} does not answer", self.name(node))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Checks `node` from `thread` for ever.
