@@ -12,10 +12,14 @@
 use crate::StorageError;
 use ashlar_object::StageId;
 use std::{
+    collections::BTreeSet,
     fs::{self, DirEntry, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// The version of the layout that this program writes, and the newest that it reads.
@@ -34,6 +38,8 @@ pub(crate) struct Directory {
     reserve_bytes: u64,
     /// Tells files in staging apart that are received for the same identifier.
     staged: AtomicU64,
+    /// Bodies whose name in `blobs/` is not known to be synced.
+    publishing: Mutex<BTreeSet<StageId>>,
     /// Holds the lock as long as it is open.
     _lock: File,
 }
@@ -46,6 +52,7 @@ impl Directory {
             root: root.to_path_buf(),
             reserve_bytes,
             staged: AtomicU64::new(0),
+            publishing: Mutex::default(),
             _lock: lock(root)?,
         };
         let format = directory.format_path();
@@ -81,6 +88,32 @@ impl Directory {
     pub(crate) fn staging_path(&self, id: StageId) -> PathBuf {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
         self.staging_directory().join(format!("{id}.{number}"))
+    }
+
+    /// Moves a body that was received and synced to its place, durably. Returns whether it moved: one
+    /// that is already there may be in use and is the same.
+    pub(crate) fn publish(&self, received: &Path, id: StageId) -> Result<bool, StorageError> {
+        let blob = self.blob_path(id);
+        let io = |error| StorageError::io(&blob, error);
+        let publishing = || self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        publishing().insert(id);
+        let moves = !blob.try_exists().map_err(io)?;
+        if moves {
+            fs::rename(received, &blob).map_err(io)?;
+        }
+        sync_directory(blob.parent().expect("a blob is in a directory"))?;
+        // After an error it stays unknown, until it is received again.
+        publishing().remove(&id);
+        Ok(moves)
+    }
+
+    /// Whether a body is in its place, durably.
+    pub(crate) fn is_published(&self, id: StageId) -> Result<bool, StorageError> {
+        let blob = self.blob_path(id);
+        let exists = blob.try_exists().map_err(|error| StorageError::io(&blob, error))?;
+        // In this order: one that came between the two looks is marked until it is synced.
+        let publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(exists && !publishing.contains(&id))
     }
 
     /// Whether there is room for new objects.

@@ -46,10 +46,11 @@ impl Default for DiskOptions {
 /// Keeps objects in one directory of a local file system.
 #[derive(Debug)]
 pub struct DiskEngine {
-    directory: Arc<Directory>,
-    metadata: Metadata,
     /// What only [`Engine::apply`] uses.
     writer: Mutex<Writer>,
+    metadata: Metadata,
+    /// Dropped last: it holds the lock.
+    directory: Arc<Directory>,
 }
 
 /// The state of the one thread that writes.
@@ -229,8 +230,7 @@ impl Engine for DiskEngine {
     }
 
     fn has_stage(&self, id: StageId) -> Result<bool, StorageError> {
-        let path = self.directory.blob_path(id);
-        path.try_exists().map_err(|error| StorageError::io(&path, error))
+        self.directory.is_published(id)
     }
 
     fn open_stage(&self, id: StageId) -> Result<Box<dyn Blob>, StorageError> {

@@ -217,6 +217,9 @@ pub trait StageWriter: Send {
     ///
     /// # Errors
     /// When the disk cannot be written or is full; nothing is known under the identifier then.
+    ///
+    /// # Panics
+    /// When a write has failed before.
     fn finish(self: Box<Self>) -> Result<u64, StorageError>;
 }
 

@@ -1,10 +1,7 @@
 //! Receiving a large body.
 
 use super::trailer::{BLOCK_BYTES, Footer};
-use crate::{
-    StageWriter, StorageError,
-    directory::{Directory, sync_directory},
-};
+use crate::{StageWriter, StorageError, directory::Directory};
 use ashlar_object::StageId;
 use std::{
     fs::{self, File, OpenOptions},
@@ -35,7 +32,10 @@ pub(crate) struct StagedFile {
     checksums: Vec<u32>,
     /// The checksum of the bytes after them.
     checksum: u32,
+    /// How many bytes are synced.
     synced: u64,
+    /// A write failed: a later sync would not tell what became of it.
+    failed: bool,
 }
 
 impl StagedFile {
@@ -58,6 +58,7 @@ impl StagedFile {
             checksums: Vec::new(),
             checksum: 0,
             synced: 0,
+            failed: false,
         })
     }
 
@@ -79,6 +80,7 @@ impl StagedFile {
 
 impl StageWriter for StagedFile {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.failed = true;
         let io = |error| StorageError::io(&self.path, error);
         self.file.write_all(bytes).map_err(io)?;
         self.sum(bytes);
@@ -89,10 +91,12 @@ impl StageWriter for StagedFile {
             self.synced = self.length;
             self.directory.check_space()?;
         }
+        self.failed = false;
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
+        assert!(!self.failed, "a body is finished although a write of it failed");
         if !self.length.is_multiple_of(BLOCK_BYTES) {
             self.checksums.push(self.checksum);
         }
@@ -103,13 +107,7 @@ impl StageWriter for StagedFile {
         self.file.write_all(&trailer).map_err(io)?;
         self.file.flush().map_err(io)?;
         self.file.get_ref().sync_all().map_err(io)?;
-        let blob = self.directory.blob_path(id);
-        // A body that is already here may be in use; this one is the same and is discarded.
-        if !blob.try_exists().map_err(io)? {
-            fs::rename(&path, &blob).map_err(io)?;
-            self.moved = true;
-        }
-        sync_directory(blob.parent().expect("a blob is in a directory"))?;
+        self.moved = self.directory.publish(&path, id)?;
         Ok(length)
     }
 }
