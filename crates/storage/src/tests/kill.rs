@@ -15,8 +15,8 @@ use std::{
 /// Tells the child where to write and which batch to start with.
 const CHILD_VARIABLE: &str = "ASHLAR_STORAGE_TEST_CHILD";
 const KILLS: u32 = 12;
-/// The longest time a child may write.
-const LIFE_MS_MAX: u64 = 150;
+/// The longest time that a child goes on after what it has to do.
+const DELAY_US_MAX: u64 = 40_000;
 const SEED: u64 = 4;
 
 const OPTIONS: DiskOptions =
@@ -41,8 +41,9 @@ fn child() {
     }
 }
 
-/// Runs a child from batch `first` on, kills it, and returns how many batches are acknowledged.
-fn write_and_kill(dir: &Path, first: u64, life: Duration) -> u64 {
+/// Runs a child from batch `first` on, kills it some time after it acknowledged `least` batches,
+/// and returns how many are acknowledged in all.
+fn write_and_kill(dir: &Path, first: u64, least: u64, delay: Duration) -> u64 {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "tests::kill::child", "--ignored", "--nocapture"])
         .env(CHILD_VARIABLE, format!("{first}:{}", dir.display()))
@@ -50,19 +51,23 @@ fn write_and_kill(dir: &Path, first: u64, life: Duration) -> u64 {
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        let mut acknowledged = first;
-        for line in output.lines().map_while(Result::ok) {
-            if let Some(number) = line.strip_prefix("acknowledged ") {
-                acknowledged = number.parse::<u64>().unwrap() + 1;
-            }
-        }
-        acknowledged
-    });
-    std::thread::sleep(life);
+    let mut acknowledged = first;
+    let mut lines = output.lines();
+    let mut next = || -> Option<u64> {
+        let line = lines.by_ref().map_while(Result::ok);
+        line.filter_map(|line| line.strip_prefix("acknowledged ")?.parse().ok()).next()
+    };
+    while acknowledged < first + least {
+        acknowledged = next().expect("the child writes until it is killed") + 1;
+    }
+    std::thread::sleep(delay);
     child.kill().unwrap();
     child.wait().unwrap();
-    reader.join().unwrap()
+    // What it said before it was killed counts too.
+    while let Some(number) = next() {
+        acknowledged = number + 1;
+    }
+    acknowledged
 }
 
 #[test]
@@ -71,8 +76,10 @@ fn a_killed_process_keeps_its_word() {
     let mut random = Pcg64::seed_from_u64(SEED);
     let mut batches = 0;
     for _ in 0..KILLS {
-        let life = Duration::from_millis(random.random_range(20..LIFE_MS_MAX));
-        let acknowledged = write_and_kill(dir.path(), batches, life);
+        // Without a least number the child is killed while it starts, or soon after.
+        let least = random.random_range(0..4) * 4;
+        let delay = Duration::from_micros(random.random_range(0..DELAY_US_MAX));
+        let acknowledged = write_and_kill(dir.path(), batches, least, delay);
         let mut workload = Workload::new(SEED);
         (0..acknowledged).for_each(|_| drop(workload.next_batch()));
         let engine = open_disk(dir.path(), OPTIONS).unwrap();
@@ -90,5 +97,4 @@ fn a_killed_process_keeps_its_word() {
         let staged = std::fs::read_dir(dir.path().join("staging")).unwrap();
         assert_eq!(staged.count(), 0);
     }
-    assert!(batches > 20, "only {batches} batches in {KILLS} lives");
 }
