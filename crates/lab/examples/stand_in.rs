@@ -1,7 +1,7 @@
 //! Stands in for the `ashlar` binary in this crate's tests: a node that only says that it is ready, the real fault
 //! agent, and small tools that make traffic inside a host.
 
-use ashlar_lab::{Lab, LabSpec, run_fault_agent};
+use ashlar_lab::{Delay, FaultAction, Lab, LabSpec, Probability, run_fault_agent};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["lab", "fault-agent", "--spec", spec] => Ok(run_fault_agent(spec)?),
         ["up", name, data] => up(name, data),
         ["down", name] => Ok(Lab::remove(&name.parse()?).map(|_| ())?),
+        ["delay", name, host] => delay(name, host),
         ["echo", address] => echo(address),
         ["round-trips", address, count] => round_trips(address, count.parse()?),
         ["serve", address, bytes] => serve(address, bytes.parse()?),
@@ -53,6 +54,16 @@ fn up(name: &str, data: &str) -> Result<(), Box<dyn Error>> {
     let lab = Lab::up(&LabSpec::new(name.parse()?).data(data))?;
     println!("{} is up", lab.name());
     Ok(())
+}
+
+fn delay(name: &str, host: &str) -> Result<(), Box<dyn Error>> {
+    let delay = Delay {
+        delay: Duration::from_millis(20),
+        jitter: Duration::ZERO,
+        reorder: Probability::default(),
+        seed: 1,
+    };
+    Ok(Lab::attach(&name.parse()?)?.fault(host, &FaultAction::Delay(delay))?)
 }
 
 fn echo(address: &str) -> Result<(), Box<dyn Error>> {

@@ -12,8 +12,8 @@ use crate::topology::SWITCH;
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -147,11 +147,13 @@ impl<'a> LinkFaults<'a> {
         });
         self.directory.save(self.state)?;
         self.link.carry_single_frames()?;
-        let agent = start_agent(self.directory, self.state, &spec)?;
+        let agent = Agent::start(self.directory, self.state, &spec)?;
+        // Recorded before it is awaited: an agent that cannot tell us that it is ready, as we were killed, ends.
         if let Some(record) = self.state.faults.last_mut() {
-            record.agent = Some(agent);
+            record.agent = Some(agent.identity);
         }
-        self.directory.save(self.state)
+        self.directory.save(self.state)?;
+        agent.wait_ready()
     }
 
     /// Removes a fault of this kind, also one whose agent has been killed.
@@ -195,37 +197,49 @@ impl<'a> LinkFaults<'a> {
     }
 }
 
-/// Starts the agent of a fault in the switch and waits until the fault is in force.
-fn start_agent(directory: &Directory, state: &State, spec: &AgentSpec) -> Result<ProcessIdentity> {
-    let name = format!("fault-{}-{}", spec.link.host, spec.fault.kind());
-    let log = directory.log(SWITCH, &name);
-    let text = serde_json::to_string(spec).expect("the specification has a JSON form");
-    let mut command = launch::command(state.host(SWITCH)?, &state.executable);
-    command.args(["lab", "fault-agent", "--spec", &text]);
-    command
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(launch::open_log(&log)?);
-    let mut child = command.spawn().context(|| format!("start {name}"))?;
-    let agent = launch::identify(&child, SWITCH, &name, &log)?;
-    let ready = wait_ready(&mut child);
-    launch::reap(child);
-    if !ready {
-        agent.end(AGENT_END_TIMEOUT)?;
-        return Err(LabError::FaultFailed {
-            host: spec.link.host.clone(),
-            reason: last_line(&log),
-        });
-    }
-    Ok(agent)
+/// An agent that was just started.
+struct Agent {
+    child: Child,
+    identity: ProcessIdentity,
+    /// The host whose link it disturbs.
+    host: String,
+    /// Where it says what went wrong.
+    log: PathBuf,
 }
 
-/// Whether the agent said in time that the fault is in force.
-fn wait_ready(child: &mut Child) -> bool {
-    let Some(output) = child.stdout.take() else {
-        return false;
-    };
+impl Agent {
+    /// Starts the agent of a fault in the switch.
+    fn start(directory: &Directory, state: &State, spec: &AgentSpec) -> Result<Self> {
+        let host = spec.link.host.clone();
+        let name = format!("fault-{host}-{}", spec.fault.kind());
+        let log = directory.log(SWITCH, &name);
+        let text = serde_json::to_string(spec).expect("the specification has a JSON form");
+        let mut command = launch::command(state.host(SWITCH)?, &state.executable);
+        command.args(["lab", "fault-agent", "--spec", &text]);
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+        let child =
+            command.stderr(launch::open_log(&log)?).spawn().context(|| format!("start {name}"))?;
+        let identity = launch::identify(&child, SWITCH, &name, &log)?;
+        Ok(Self { child, identity, host, log })
+    }
+
+    /// Waits until it says that the fault is in force; ends it if it does not.
+    fn wait_ready(mut self) -> Result<()> {
+        let ready = self.child.stdout.take().is_some_and(says_ready);
+        launch::reap(self.child);
+        if ready {
+            return Ok(());
+        }
+        self.identity.end(AGENT_END_TIMEOUT)?;
+        let tail = launch::tail(&self.log);
+        let no_answer = || format!("no answer within {AGENT_READY_TIMEOUT:?}");
+        let reason = tail.lines().last().map_or_else(no_answer, str::to_owned);
+        Err(LabError::FaultFailed { host: self.host, reason })
+    }
+}
+
+/// Whether the agent says in time that the fault is in force.
+fn says_ready(output: ChildStdout) -> bool {
     let (sender, receiver) = mpsc::channel();
     // Ends with the agent's output, at the latest when the agent is ended.
     std::thread::spawn(move || {
@@ -235,11 +249,4 @@ fn wait_ready(child: &mut Child) -> bool {
         let _late = sender.send(ready);
     });
     receiver.recv_timeout(AGENT_READY_TIMEOUT).unwrap_or(false)
-}
-
-fn last_line(log: &Path) -> String {
-    let tail = launch::tail(log);
-    tail.lines()
-        .last()
-        .map_or_else(|| format!("no answer within {AGENT_READY_TIMEOUT:?}"), str::to_owned)
 }

@@ -7,7 +7,10 @@ mod common;
 use ashlar_kernel::probe::Feature;
 use ashlar_kernel::testing::ledger;
 use ashlar_lab::{Chaos, Delay, FaultAction, FaultStatus, Lab, LabError, Probability};
-use common::{NEEDS, assert_gone, name, round_trips, run, spec, stand_in, start_echo, wait_until};
+use common::{
+    NEEDS, assert_gone, name, processes_of, round_trips, run, spec, stand_in, start_echo,
+    wait_until,
+};
 use std::process::Command;
 use std::time::Duration;
 
@@ -134,6 +137,29 @@ fn an_agent_that_is_asked_to_end_gives_the_link_back() {
             round_trips(&lab, "fe", 10).fastest.unwrap() < UNDISTURBED_MAX,
             "after SIG{signal}"
         );
+    }
+}
+
+#[test]
+fn a_fault_command_that_is_killed_at_any_moment_is_cleared_like_any_other() {
+    if !ledger("a_fault_command_that_is_killed_at_any_moment_is_cleared_like_any_other", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up(&spec('i')).unwrap().down_on_drop();
+    start_echo(&lab, "fe");
+    let agents =
+        || processes_of(lab.name()).iter().filter(|line| line.contains("fault-agent")).count();
+    for delay_ms in [1, 3, 6, 10, 20, 30, 50] {
+        let mut fault =
+            Command::new(stand_in()).args(["delay", lab.name().as_str(), "fe"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        fault.kill().unwrap();
+        fault.wait().unwrap();
+        lab.fault("fe", &FaultAction::Clear).unwrap();
+        wait_until("no agent is left", || agents() == 0);
+        assert!(faults_of(&lab, "fe").is_empty());
+        let after = round_trips(&lab, "fe", 5).fastest;
+        assert!(after.is_some_and(|fastest| fastest < UNDISTURBED_MAX), "{delay_ms} ms: {after:?}");
     }
 }
 
