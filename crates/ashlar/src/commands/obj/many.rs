@@ -99,7 +99,7 @@ impl Summary {
         let Self { objects, bytes, failed, gave_up } = self;
         if json {
             show::line(json!({"objects": objects, "bytes": bytes, "failed": failed}))?;
-        } else {
+        } else if objects > 0 || failed == 0 {
             show::line(format_args!("{done} {objects} objects, {}", show::size(bytes)))?;
         }
         match failed {

@@ -80,10 +80,11 @@ pub(super) async fn run(args: Args, client: Client) -> anyhow::Result<()> {
         return run_recursive(args, client).await;
     }
     let key = Key::new(&args.first).with_context(|| format!("KEY {:?}", args.first))?;
-    let source = Source::named(args.second.as_deref().unwrap_or("-"));
-    if matches!(source, Source::Input) && stdin().is_terminal() {
+    let source = args.second.as_deref().unwrap_or("-");
+    if source == "-" && stdin().is_terminal() {
         eprintln!("Reading from the terminal; Ctrl-D ends the object.");
     }
+    let source = Source::named(source).await?;
     let bar = show::bytes_bar(source.size_bytes()?);
     let stored = put(&client, &key, &source, &args.fields.headers(), &bar).await;
     bar.finish_and_clear();

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use md5::{Digest, Md5};
 use std::{
     fs::File,
-    io::{self, ErrorKind, Read},
+    io::{self, Cursor, ErrorKind, Read},
     path::PathBuf,
 };
 use tokio::{
@@ -21,13 +21,18 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces that wait to be sent.
 const PIECES_MAX: usize = 4;
 
+/// How much of standard input is kept, so that a request can be repeated if that was all of it.
+const INPUT_BYTES_MAX: u64 = 8 << 20;
+
 /// Where the bytes of an object come from.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    /// Standard input; its length is not known and it cannot be read twice.
-    Input,
     /// A regular file.
     File(PathBuf),
+    /// All that standard input held.
+    Bytes(Bytes),
+    /// The beginning of standard input, which goes on: it cannot be read twice.
+    Input(Bytes),
 }
 
 /// A source that is being read.
@@ -49,16 +54,25 @@ pub(super) struct Summary {
 
 impl Source {
     /// The source that an argument names: a hyphen is standard input.
-    pub(super) fn named(name: &str) -> Self {
-        match name {
-            "-" => Self::Input,
-            path => Self::File(path.into()),
+    ///
+    /// # Errors
+    /// When standard input cannot be read.
+    pub(super) async fn named(name: &str) -> anyhow::Result<Self> {
+        if name != "-" {
+            return Ok(Self::File(name.into()));
         }
+        let beginning = spawn_blocking(|| {
+            let mut bytes = Vec::new();
+            io::stdin().take(INPUT_BYTES_MAX).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let bytes = Bytes::from(beginning.await?.context("standard input")?);
+        let is_all = (bytes.len() as u64) < INPUT_BYTES_MAX;
+        Ok(if is_all { Self::Bytes(bytes) } else { Self::Input(bytes) })
     }
 
     /// Whether it can be read again.
     pub(super) fn is_repeatable(&self) -> bool {
-        matches!(self, Self::File(_))
+        !matches!(self, Self::Input(_))
     }
 
     /// The number of bytes, if that is known.
@@ -66,7 +80,11 @@ impl Source {
     /// # Errors
     /// When the file cannot be read, or is none.
     pub(super) fn size_bytes(&self) -> anyhow::Result<Option<u64>> {
-        let Self::File(path) = self else { return Ok(None) };
+        let path = match self {
+            Self::File(path) => path,
+            Self::Bytes(bytes) => return Ok(Some(bytes.len() as u64)),
+            Self::Input(_) => return Ok(None),
+        };
         let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
         ensure!(!metadata.is_dir(), "{}: is a directory; give --recursive", path.display());
         ensure!(metadata.is_file(), "{}: is not a regular file; use -", path.display());
@@ -82,10 +100,17 @@ impl Source {
         let (sender, receiver) = mpsc::channel(PIECES_MAX);
         let body = RequestBody::stream(receiver, size_bytes);
         let summary = match self {
-            Self::Input => spawn_blocking(move || pump(io::stdin(), None, &sender, &bar)),
             Self::File(path) => {
                 let file = File::open(path).with_context(|| path.display().to_string())?;
                 spawn_blocking(move || pump(file, size_bytes, &sender, &bar))
+            }
+            Self::Bytes(bytes) => {
+                let bytes = Cursor::new(bytes.clone());
+                spawn_blocking(move || pump(bytes, size_bytes, &sender, &bar))
+            }
+            Self::Input(beginning) => {
+                let input = Cursor::new(beginning.clone()).chain(io::stdin());
+                spawn_blocking(move || pump(input, None, &sender, &bar))
             }
         };
         Ok(Reading { body, summary })
