@@ -17,7 +17,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::Path,
-    sync::{Arc, Mutex, TryLockError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
 };
 
 /// How many releases left undone are repeated in one go after a crash.
@@ -49,6 +49,8 @@ pub struct DiskEngine {
     /// What only [`Engine::apply`] uses.
     writer: Mutex<Writer>,
     metadata: Metadata,
+    /// Held while large bodies come to be named, and while one that is not named is removed.
+    naming: Mutex<()>,
     /// Dropped last: it holds the lock.
     directory: Arc<Directory>,
 }
@@ -116,7 +118,12 @@ impl DiskEngine {
             failed: false,
         };
         writer.replay(&metadata)?;
-        Ok(Self { directory: Arc::new(directory), metadata, writer: Mutex::new(writer) })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            metadata,
+            naming: Mutex::default(),
+            directory: Arc::new(directory),
+        })
     }
 
     /// Removes what a crash left behind: bodies half received, bodies that no version names, and
@@ -206,8 +213,10 @@ impl Engine for DiskEngine {
             Ok(marks) => marks,
             Err(broken) => panic!("a batch breaks its rules: {broken}"),
         };
+        let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&steps)?;
         let released = writer.apply(&self.metadata, &steps, marks)?;
+        drop(naming);
         self.remove_blobs(&released);
         Ok(())
     }
@@ -239,6 +248,7 @@ impl Engine for DiskEngine {
     }
 
     fn discard_stage(&self, id: StageId) -> Result<(), StorageError> {
+        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         if self.metadata.names_blob(id)? {
             return Ok(());
         }
