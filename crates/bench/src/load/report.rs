@@ -29,8 +29,9 @@ pub struct LoadReport {
     pub body_bytes: u64,
     /// `body_bytes` over `elapsed_seconds`.
     pub bytes_per_second: f64,
-    /// In the open loop counted from when the request was due, not from when it was sent.
-    pub latency_ns: Quantiles,
+    /// In the open loop counted from when the request was due, not from when it was sent. Absent
+    /// if not one of the requests that count was answered.
+    pub latency_ns: Option<Quantiles>,
     /// The whole histogram: values in nanoseconds, each with its count.
     pub latency_buckets_ns: Vec<(u64, u64)>,
     /// Answered requests of the whole run, warm-up and last answers included.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 /// The unit of the throughput and CPU metrics: a gigabyte is 10^9 bytes.
 const GIGABYTE: f64 = 1e9;
+const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 
 /// Processor time by host, in seconds within the measured window.
 pub type HostCpu = BTreeMap<String, f64>;
@@ -24,6 +25,16 @@ pub(crate) struct Measurement {
 }
 
 impl Measurement {
+    /// Median latency in milliseconds.
+    pub(crate) fn p50_ms(&self) -> Option<f64> {
+        Some(self.load.latency_ns?.p50 as f64 / NANOSECONDS_PER_MILLISECOND)
+    }
+
+    /// 99th percentile of latency in milliseconds.
+    pub(crate) fn p99_ms(&self) -> Option<f64> {
+        Some(self.load.latency_ns?.p99 as f64 / NANOSECONDS_PER_MILLISECOND)
+    }
+
     /// Processor time of the front end for each request answered, in microseconds.
     pub(crate) fn frontend_cpu_us_per_request(&self) -> Option<f64> {
         let seconds = self.cpu.as_ref()?.get(FRONT_END)?;
@@ -69,8 +80,8 @@ pub struct LoadEntry {
     pub rate_per_second: f64,
     /// Body bytes each second.
     pub bytes_per_second: f64,
-    /// Latencies in nanoseconds.
-    pub latency_ns: Quantiles,
+    /// Latencies in nanoseconds; absent if no request that counts was answered.
+    pub latency_ns: Option<Quantiles>,
     /// Failures by kind.
     pub failures: Failures,
     /// Open loop: requests that were due and not sent.

@@ -179,7 +179,8 @@ pub fn run(spec: &ObjectSpec, progress: &mut dyn Progress) -> Result<Outcome, Ob
         testbed: None,
         progress,
         done: 0,
-        total: 1 + subjects.len() * (cases.len() * spec.rounds + memory::trials(spec)),
+        total: subjects.len() * (cases.len() * spec.rounds + memory::trials(spec))
+            + usize::from(matches!(spec.place, Place::Lab(_))),
     };
     if let Place::Lab(place) = &spec.place {
         run.step("build the lab")?;
@@ -191,7 +192,12 @@ pub fn run(spec: &ObjectSpec, progress: &mut dyn Progress) -> Result<Outcome, Ob
     if let Some(testbed) = run.testbed {
         testbed.remove()?;
     }
-    Ok(outcome(spec, &subjects, cases, samples, memory))
+    let mut outcome = outcome(spec, &subjects, cases, samples, memory);
+    if cfg!(debug_assertions) && matches!(spec.place, Place::Lab(_)) {
+        let warning = "this is a debug build: ours is slower than it is, the peers are not";
+        outcome.warnings.insert(0, warning.to_owned());
+    }
+    Ok(outcome)
 }
 
 /// A run under way.

@@ -42,9 +42,9 @@ pub fn write_page(
     let mut page = Page::create(directory, "Objects")?;
     let machine = Machine::here();
     page.paragraph(&format!(
-        "Made by `{command}` on {} cores of {}, {:.0} GB of memory, kernel {}. Quote the ratios: \
-         both sides of each were measured in turn, in the same minutes, on the same machine. \
-         Absolute figures hold for this machine at that time.",
+        "Made by `{command}` on {} cores of {}, {:.0} GB of memory, kernel {}. Absolute figures \
+         hold for this machine at that time. Both sides of a ratio were measured in turn, in the \
+         same minutes, on the same machine: quote ratios.",
         machine.cores,
         machine.cpu_model,
         machine.memory_bytes as f64 / 1e9,
@@ -103,8 +103,8 @@ fn load_table(outcome: &Outcome) -> Table {
                 median(of(|measured| Some(measured.load.rate_per_second)), 0),
                 median(throughput, 1),
                 range.unwrap_or_else(|| "-".to_owned()),
-                median(of(|measured| Some(milliseconds(measured.load.latency_ns.p50))), 2),
-                median(of(|measured| Some(milliseconds(measured.load.latency_ns.p99))), 2),
+                median(of(Measurement::p50_ms), 2),
+                median(of(Measurement::p99_ms), 2),
                 median(of(Measurement::frontend_cpu_us_per_request), 1),
                 median(of(Measurement::frontend_cpu_seconds_per_gb), 2),
                 // The worst round, not the median: no failure may hide.

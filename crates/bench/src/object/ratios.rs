@@ -75,10 +75,7 @@ pub(super) fn of_memory(
 /// What is quoted of a case. With a fixed arrival rate, rate and throughput are given.
 fn metrics(size: ByteSize, arrival: &Arrival) -> Vec<Metric> {
     let large = size >= LARGE;
-    let mut metrics: Vec<Metric> = vec![
-        ("p50", |measured| Some(measured.load.latency_ns.p50 as f64)),
-        ("p99", |measured| Some(measured.load.latency_ns.p99 as f64)),
-    ];
+    let mut metrics: Vec<Metric> = vec![("p50", Measurement::p50_ms), ("p99", Measurement::p99_ms)];
     metrics.push(if large {
         ("frontend_cpu_per_GB", Measurement::frontend_cpu_seconds_per_gb)
     } else {

@@ -2,6 +2,8 @@
 
 use crate::statistics::Summary;
 use plotters::coord::Shift;
+use plotters::coord::combinators::LogCoord;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,8 @@ const GROUP_FILLED: f64 = 0.8;
 const WHISKER: f64 = 0.2;
 /// Room above the highest value.
 const HEADROOM: f64 = 1.1;
+/// The same on a logarithmic axis; the legend is there.
+const LOGARITHMIC_HEADROOM: f64 = 4.0;
 /// One colour for each series, distinguishable for colour-blind readers.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
@@ -49,7 +53,9 @@ pub enum Plot {
     },
 }
 
-/// Bars in groups, such as one group for each size and one bar in it for each subject.
+/// Bars in groups, such as one group for each size and one bar in it for each subject. The axis is
+/// logarithmic: sizes differ by orders of magnitude, and what counts is the ratio between bars. A
+/// value that is not positive is not drawn.
 #[derive(Clone, Debug)]
 pub struct Bars {
     /// Above the plot.
@@ -100,58 +106,80 @@ impl Plot {
     }
 }
 
+/// A chart with groups of bars: places along, values on a logarithmic axis.
+type BarChart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
+
 impl Bars {
     fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), String> {
         let text = |error: DrawingAreaErrorKind<_>| error.to_string();
         area.fill(&WHITE).map_err(text)?;
-        let cells = self.series.iter().flat_map(|series| series.cells.iter().flatten());
-        let highest = cells.map(|cell| cell.max).fold(0.0, f64::max);
+        let (lowest, highest) = self.range();
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(32)
             .y_label_area_size(72)
-            .build_cartesian_2d(-0.5..self.groups.len() as f64 - 0.5, 0.0..above(highest))
+            .build_cartesian_2d(-0.5..self.groups.len() as f64 - 0.5, (lowest..highest).log_scale())
             .map_err(text)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .light_line_style(WHITE)
             // Labels at the middle of the groups only.
             .x_labels(2 * self.groups.len() + 1)
             .x_label_formatter(&|place| self.group_at(*place))
-            .y_desc(&self.y_title)
+            .y_desc(format!("{}, logarithmic", self.y_title))
             .draw()
             .map_err(text)?;
-        let width = GROUP_FILLED / self.series.len().max(1) as f64;
-        for (number, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[number % COLOURS.len()];
-            let bars = series.cells.iter().enumerate().filter_map(|(group, cell)| {
-                let cell = (*cell)?;
-                let left = group as f64 - GROUP_FILLED / 2.0 + number as f64 * width;
-                Some((left, cell))
-            });
-            let bars: Vec<(f64, Summary)> = bars.collect();
-            chart
-                .draw_series(bars.iter().map(|(left, cell)| {
-                    let corners = [(*left, 0.0), (left + width * 0.9, cell.median)];
-                    Rectangle::new(corners, colour.filled())
-                }))
-                .map_err(text)?
-                .label(&series.name)
-                .legend(move |(x, y)| {
-                    Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled())
-                });
-            chart
-                .draw_series(bars.iter().flat_map(|(left, cell)| whisker(*left, width, *cell)))
-                .map_err(text)?;
+        for number in 0..self.series.len() {
+            self.draw_series(&mut chart, number, lowest).map_err(text)?;
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.4))
             .draw()
             .map_err(text)
+    }
+
+    /// Draws the bars of one subject, from `lowest` up, with their error bars.
+    fn draw_series(
+        &self,
+        chart: &mut BarChart<'_, '_>,
+        number: usize,
+        lowest: f64,
+    ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let series = &self.series[number];
+        let colour = COLOURS[number % COLOURS.len()];
+        let width = GROUP_FILLED / self.series.len() as f64;
+        let bars = series.cells.iter().enumerate().filter_map(|(group, cell)| {
+            let left = group as f64 - GROUP_FILLED / 2.0 + number as f64 * width;
+            Some((left, cell.filter(|cell| cell.min > 0.0)?))
+        });
+        let bars: Vec<(f64, Summary)> = bars.collect();
+        chart
+            .draw_series(bars.iter().map(|(left, cell)| {
+                let corners = [(*left, lowest), (left + width * 0.9, cell.median)];
+                Rectangle::new(corners, colour.filled())
+            }))?
+            .label(&series.name)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
+        chart.draw_series(bars.iter().flat_map(|(left, cell)| whisker(*left, width, *cell)))?;
+        Ok(())
+    }
+
+    /// The ends of the value axis: a decade mark below every value, and room above.
+    fn range(&self) -> (f64, f64) {
+        let cells = || self.series.iter().flat_map(|series| series.cells.iter().flatten());
+        let lowest = cells().map(|cell| cell.min).filter(|value| *value > 0.0);
+        let lowest = lowest.fold(f64::INFINITY, f64::min);
+        let highest = cells().map(|cell| cell.max).fold(0.0, f64::max);
+        if lowest.is_infinite() {
+            return (1.0, 10.0);
+        }
+        (10f64.powf((lowest / 2.0).log10().floor()), highest * LOGARITHMIC_HEADROOM)
     }
 
     /// The name of the group whose middle is at `place`; nothing between groups.
@@ -196,6 +224,7 @@ fn draw_curves(
         .map_err(text)?;
     chart
         .configure_mesh()
+        .light_line_style(WHITE)
         .x_labels(nines_max.ceil() as usize + 1)
         .x_label_formatter(&|nines| percentile_label(*nines))
         .x_desc("percentile")

@@ -91,11 +91,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let report = load::run(&spec, |event| tell(args, &Message::Event(event)))?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else if args.events {
         tell(args, &Message::Load(Box::new(report)));
     } else {
-        print!("{}", text(&report));
+        write!(io::stdout(), "{}", text(&report))?;
     }
     Ok(())
 }
@@ -107,11 +107,12 @@ fn hold(args: &Args, spec: &LoadSpec) -> anyhow::Result<()> {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     })?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else if args.events {
         tell(args, &Message::Hold(report));
     } else {
-        println!("{} connections held, {} broken", report.connections, report.broken);
+        let (held, broken) = (report.connections, report.broken);
+        writeln!(io::stdout(), "{held} connections held, {broken} broken")?;
     }
     Ok(())
 }
@@ -154,20 +155,23 @@ fn specification(args: &Args) -> anyhow::Result<LoadSpec> {
 
 fn text(report: &LoadReport) -> String {
     let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
-    let latency = &report.latency_ns;
     let mut text = format!(
-        "{:.0} requests/s, {:.1} MB/s over {:.1} s and {} connections\n\
-         latency ms: p50 {:.3}, p90 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3}\n",
+        "{:.0} requests/s, {:.1} MB/s over {:.1} s and {} connections\n",
         report.rate_per_second,
         report.bytes_per_second / 1e6,
         report.elapsed_seconds,
         report.connections,
-        milliseconds(latency.p50),
-        milliseconds(latency.p90),
-        milliseconds(latency.p99),
-        milliseconds(latency.p999),
-        milliseconds(latency.max),
     );
+    if let Some(latency) = &report.latency_ns {
+        text.push_str(&format!(
+            "latency ms: p50 {:.3}, p90 {:.3}, p99 {:.3}, p99.9 {:.3}, max {:.3}\n",
+            milliseconds(latency.p50),
+            milliseconds(latency.p90),
+            milliseconds(latency.p99),
+            milliseconds(latency.p999),
+            milliseconds(latency.max),
+        ));
+    }
     if let Some(tls) = &report.tls {
         text.push_str(&format!("TLS: {} {}\n", tls.version, tls.cipher_suite));
     }
