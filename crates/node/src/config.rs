@@ -149,10 +149,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Human,
-            level: "info".into(),
-        }
+        Self { format: LogFormat::Human, level: "info".into() }
     }
 }
 
@@ -201,10 +198,8 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or is wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Self::parse(&text, path.parent().unwrap_or(Path::new("")))
     }
 
@@ -215,15 +210,8 @@ impl Config {
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..at]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
-            ConfigError::Syntax {
-                line,
-                message: error.message().replace('\n', " "),
-            }
+            let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            ConfigError::Syntax { line, message: error.message().replace('\n', " ") }
         })?;
         file.check(base)
     }
@@ -315,10 +303,8 @@ impl File {
             None => std::thread::available_parallelism().map_or(1, |n| n.get().min(THREADS_MAX)),
         };
         let data = self.node.data.map(|path| base.join(path));
-        let front_end = self
-            .front_end
-            .map(|table| table.check(base, data.is_some()))
-            .transpose()?;
+        let front_end =
+            self.front_end.map(|table| table.check(base, data.is_some())).transpose()?;
         let storage = match self.storage {
             Some(table) => Some(table.check(&cluster, &self.node.name, data.is_some())?),
             None => None,
@@ -347,35 +333,21 @@ impl ClusterTable {
         let mut nodes: Vec<StorageAddress> = Vec::new();
         for table in self.storage {
             check_name("cluster.storage.name", &table.name)?;
-            let taken = |address| {
-                nodes
-                    .iter()
-                    .any(|node| node.http == address || node.peer == address)
-            };
+            let taken =
+                |address| nodes.iter().any(|node| node.http == address || node.peer == address);
             for address in [table.http, table.peer] {
                 if taken(address) || table.http == table.peer {
                     let problem = format!("{address} is used twice");
                     return Err(wrong(&format!("cluster.storage {}", table.name), problem));
                 }
             }
-            members.push(Member {
-                name: table.name.clone(),
-                weight: table.weight.unwrap_or(1),
-            });
-            nodes.push(StorageAddress {
-                name: table.name,
-                http: table.http,
-                peer: table.peer,
-            });
+            members.push(Member { name: table.name.clone(), weight: table.weight.unwrap_or(1) });
+            nodes.push(StorageAddress { name: table.name, http: table.http, peer: table.peer });
         }
         let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
         let map = ClusterMap::new(&self.id, members, self.replicas, partitions)
-            .map_err(|error| wrong(map_key(&error), error))?;
-        Ok(Cluster {
-            id: self.id,
-            map,
-            nodes,
-        })
+            .map_err(|error| wrong(map_key(&error), error.to_string()))?;
+        Ok(Cluster { id: self.id, map, nodes })
     }
 }
 
@@ -398,12 +370,7 @@ impl FrontEndTable {
             return Err(wrong("front_end.https", problem));
         }
         let limits = self.limits.check("front_end.limits")?;
-        Ok(FrontEnd {
-            http: self.http,
-            https: self.https,
-            certificate,
-            limits,
-        })
+        Ok(FrontEnd { http: self.http, https: self.https, certificate, limits })
     }
 }
 
@@ -413,12 +380,10 @@ impl StorageTable {
     const INLINE_BYTES_DEFAULT: usize = 32 * 1024;
 
     fn check(self, cluster: &Cluster, name: &str, has_data: bool) -> Result<Storage, ConfigError> {
-        let index = cluster.map.node_named(name).ok_or_else(|| {
-            wrong(
-                "node.name",
-                format!("no [[cluster.storage]] is named {name}"),
-            )
-        })?;
+        let index = cluster
+            .map
+            .node_named(name)
+            .ok_or_else(|| wrong("node.name", format!("no [[cluster.storage]] is named {name}")))?;
         if self.engine == EngineKind::Disk && !has_data {
             return Err(wrong("node.data", "the disk engine needs it"));
         }
@@ -457,21 +422,9 @@ impl LimitsTable {
                 self.header_timeout_ms,
                 default.header_timeout,
             )?,
-            idle_timeout: time(
-                "idle_timeout_ms",
-                self.idle_timeout_ms,
-                default.idle_timeout,
-            )?,
-            stall_timeout: time(
-                "stall_timeout_ms",
-                self.stall_timeout_ms,
-                default.stall_timeout,
-            )?,
-            drain_timeout: time(
-                "drain_timeout_ms",
-                self.drain_timeout_ms,
-                default.drain_timeout,
-            )?,
+            idle_timeout: time("idle_timeout_ms", self.idle_timeout_ms, default.idle_timeout)?,
+            stall_timeout: time("stall_timeout_ms", self.stall_timeout_ms, default.stall_timeout)?,
+            drain_timeout: time("drain_timeout_ms", self.drain_timeout_ms, default.drain_timeout)?,
         })
     }
 }
@@ -511,11 +464,8 @@ fn duration(key: &str, value_ms: u64) -> Result<Duration, ConfigError> {
     Err(wrong(key, format!("must be 1 to {DAY_MS}, not {value_ms}")))
 }
 
-fn wrong(key: &str, problem: impl ToString) -> ConfigError {
-    ConfigError::Value {
-        key: key.into(),
-        problem: problem.to_string(),
-    }
+fn wrong(key: &str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key: key.into(), problem: problem.into() }
 }
 
 #[cfg(test)]
@@ -547,9 +497,7 @@ engine = "disk"
 "#;
 
     fn refused(text: &str) -> String {
-        Config::parse(text, Path::new("/etc/ashlar"))
-            .unwrap_err()
-            .to_string()
+        Config::parse(text, Path::new("/etc/ashlar")).unwrap_err().to_string()
     }
 
     #[test]
@@ -574,57 +522,25 @@ engine = "disk"
     #[test]
     fn errors_name_the_line_or_the_key() {
         for (from, to, error) in [
-            (
-                "weight = 2",
-                "wieght = 2",
-                "line 13: unknown field `wieght`",
-            ),
-            (
-                "replicas = 2",
-                "replicas = \"2\"",
-                "line 4: invalid type: string",
-            ),
-            (
-                "replicas = 2",
-                "replicas = 3",
-                "cluster.replicas: replicas must be 1 to 2, not 3",
-            ),
-            (
-                "weight = 2",
-                "weight = 0",
-                "cluster.storage.weight: the weight of s2 must be",
-            ),
+            ("weight = 2", "wieght = 2", "line 13: unknown field `wieght`"),
+            ("replicas = 2", "replicas = \"2\"", "line 4: invalid type: string"),
+            ("replicas = 2", "replicas = 3", "cluster.replicas: replicas must be 1 to 2, not 3"),
+            ("weight = 2", "weight = 0", "cluster.storage.weight: the weight of s2 must be"),
             (
                 "name = \"s2\"\ndata",
                 "name = \"s3\"\ndata",
                 "node.name: no [[cluster.storage]] is named s3",
             ),
             ("data = \"data\"", "", "node.data: the disk engine needs it"),
-            (
-                "9102",
-                "9001",
-                "cluster.storage s2: 127.0.0.1:9001 is used twice",
-            ),
-            (
-                "id = \"demo\"",
-                "id = \"\"",
-                "cluster.id: \"\" is not 1 to 64 letters",
-            ),
+            ("9102", "9001", "cluster.storage s2: 127.0.0.1:9001 is used twice"),
+            ("id = \"demo\"", "id = \"\"", "cluster.id: \"\" is not 1 to 64 letters"),
             (
                 "[front_end]\nhttp = \"127.0.0.1:8080\"\n[storage]\nengine = \"disk\"",
                 "",
                 "node: no role",
             ),
-            (
-                "http = \"127.0.0.1:8080\"",
-                "",
-                "front_end: needs http or https",
-            ),
-            (
-                "engine = \"disk\"",
-                "engine = \"disc\"",
-                "unknown variant `disc`",
-            ),
+            ("http = \"127.0.0.1:8080\"", "", "front_end: needs http or https"),
+            ("engine = \"disk\"", "engine = \"disc\"", "unknown variant `disc`"),
             (
                 "engine = \"disk\"",
                 "engine = \"disk\"\ncommit_timeout_ms = 0",
@@ -633,10 +549,7 @@ engine = "disk"
         ] {
             assert!(GOOD.contains(from), "{from}");
             let message = refused(&GOOD.replace(from, to));
-            assert!(
-                message.contains(error) && !message.contains('\n'),
-                "{message}"
-            );
+            assert!(message.contains(error) && !message.contains('\n'), "{message}");
         }
     }
 }

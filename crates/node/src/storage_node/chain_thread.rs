@@ -8,7 +8,7 @@
 use super::{Metrics, views::Views};
 use crate::peer::{Identity, Place, stage};
 use ashlar_object::{
-    Entry, Key, NodeIndex, PartitionIndex, Version,
+    Change, Entry, Key, NodeIndex, PartitionIndex, Version,
     chain::{
         Message, Metadata, Neighbour, Newest, Options, Outcome, Output, Replica, Standing, Ticket,
         Write,
@@ -291,7 +291,16 @@ impl ChainThread {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let metadata = EngineMetadata(&*self.engine);
-        match slot.replica.handle_write(now_ms, ticket, write, &metadata) {
+        let deletes = write.operation.change == Change::Delete;
+        let decided = match self.engine.has_space() {
+            // Deletions go on: they make space.
+            Ok(false) if !deletes => {
+                Err(StorageError::NoSpace { path: self.identity.name().into() })
+            }
+            Ok(_) => slot.replica.handle_write(now_ms, ticket, write, &metadata),
+            Err(error) => Err(error),
+        };
+        match decided {
             Ok(()) => {
                 self.writers.insert(ticket, reply);
                 self.drain(partition);

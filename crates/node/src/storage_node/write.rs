@@ -21,6 +21,7 @@ use ashlar_object::{
     condition::Conditions,
     model::{CONTENT_TYPE_BYTES_MAX, USER_METADATA_BYTES_MAX},
 };
+use ashlar_storage::StorageError;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -85,6 +86,9 @@ pub(super) async fn put_object(
         Err(error @ ReceiveError::Client) => {
             return response::text(StatusCode::BAD_REQUEST, error);
         }
+        Err(ReceiveError::Stage(StageError::Storage(error @ StorageError::NoSpace { .. }))) => {
+            return response::text(StatusCode::INSUFFICIENT_STORAGE, error);
+        }
         Err(error) => return response::unavailable(error),
     };
     let stage = match received.body {
@@ -105,21 +109,23 @@ pub(super) async fn put_object(
     };
     let operation = Operation { key, change: Change::Put { meta, body: received.body } };
     let write = Write { operation, conditions: fields.conditions };
-    let mut response = match submit(shared, partition, write).await {
+    match submit(shared, partition, write).await {
         Ok(Outcome::Committed { version, replaced }) => {
             let status = if replaced { StatusCode::OK } else { StatusCode::CREATED };
             let mut response = response::empty(status);
             response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(version.0));
-            return with_etag(response, etag);
+            with_etag(response, etag)
         }
         Ok(outcome) => {
             drop_stage(shared, partition, stage);
             failure(outcome)
         }
-        Err(response) => response,
-    };
-    response.headers_mut().remove(header::ETAG);
-    response
+        Err(NoOutcome::Nothing(response)) => {
+            drop_stage(shared, partition, stage);
+            response
+        }
+        Err(NoOutcome::Unknown(response)) => response,
+    }
 }
 
 /// Answers a DELETE of `key`.
@@ -144,7 +150,7 @@ pub(super) async fn delete_object(
             response
         }
         Ok(outcome) => failure(outcome),
-        Err(response) => response,
+        Err(NoOutcome::Nothing(response) | NoOutcome::Unknown(response)) => response,
     }
 }
 
@@ -175,27 +181,38 @@ fn with_etag(mut response: Response<ResponseBody>, etag: ETag) -> Response<Respo
     response
 }
 
+/// Why a write has no outcome, and what its client is told.
+enum NoOutcome {
+    /// The chain did not take it: nothing has been done and nothing will be.
+    Nothing(Response<ResponseBody>),
+    /// It may or may not take effect; what it names must stay.
+    Unknown(Response<ResponseBody>),
+}
+
 /// Hands a write to the chain and waits for its outcome.
 async fn submit(
     shared: &Shared,
     partition: PartitionIndex,
     write: Write,
-) -> Result<Outcome, Response<ResponseBody>> {
+) -> Result<Outcome, NoOutcome> {
     let (reply, outcome) = oneshot::channel();
     if !shared.chain.send(Input::Write { partition, write, reply }).await {
-        return Err(response::unavailable("this node's disk has failed"));
+        return Err(NoOutcome::Nothing(response::unavailable("this node's disk has failed")));
     }
     match timeout(shared.config.commit_timeout, outcome).await {
         Ok(Ok(Ok(outcome))) => Ok(outcome),
+        Ok(Ok(Err(error @ StorageError::NoSpace { .. }))) => {
+            Err(NoOutcome::Nothing(response::text(StatusCode::INSUFFICIENT_STORAGE, error)))
+        }
         Ok(Ok(Err(error))) => {
             tracing::error!(%error, "cannot decide on a write");
-            Err(response::unavailable("this node cannot read its disk"))
+            Err(NoOutcome::Nothing(response::unavailable("this node cannot read its disk")))
         }
         // The write waits in the chain: it may still come to be.
-        Ok(Err(_)) | Err(_) => Err(response::text(
+        Ok(Err(_)) | Err(_) => Err(NoOutcome::Unknown(response::text(
             StatusCode::GATEWAY_TIMEOUT,
             "the write was not confirmed in time; it may or may not take effect",
-        )),
+        ))),
     }
 }
 
