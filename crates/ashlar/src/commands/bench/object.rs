@@ -145,14 +145,17 @@ fn report(args: &Args, outcome: &Outcome) -> anyhow::Result<()> {
 /// The command line without paths, which say nothing about the figures but something about whose
 /// machine it was.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    const PATHS: [&str; 3] = ["--json", "--report", "--cacert"];
     let mut line = "ashlar".to_owned();
     let mut arguments = arguments.skip(1);
     while let Some(argument) = arguments.next() {
-        let is_path = |name: &&str| argument.split('=').next() == Some(**name);
-        match ["--json", "--report", "--cacert"].iter().find(is_path) {
-            None => line.extend([" ", &argument]),
-            Some(_) if argument.contains('=') => {}
-            Some(_) => drop(arguments.next()),
+        let name = argument.split('=').next().unwrap_or_default();
+        if !PATHS.contains(&name) {
+            line.push(' ');
+            line.push_str(&argument);
+        } else if name == argument {
+            // The path is the next argument.
+            drop(arguments.next());
         }
     }
     line
