@@ -239,13 +239,7 @@ impl Frame {
             Self::StageDiscard { stage, .. } => put(out, stage),
             Self::StageFailed(why) => put(out, why),
             Self::TailQuery(partitions) => {
-                put(
-                    out,
-                    &partitions
-                        .iter()
-                        .map(|partition| partition.0)
-                        .collect::<Vec<_>>(),
-                );
+                put(out, &partitions.iter().map(|partition| partition.0).collect::<Vec<_>>());
             }
             Self::TailAnswer(versions) => put(out, versions),
         }
@@ -262,20 +256,11 @@ impl Frame {
             5 => Self::Pong,
             6 => {
                 let (stage, relay) = get(kind, &payload)?;
-                Self::StageOpen {
-                    partition,
-                    stage,
-                    relay,
-                }
+                Self::StageOpen { partition, stage, relay }
             }
             7 if payload.len() <= STAGE_DATA_BYTES_MAX => Self::StageData(payload),
-            8 => Self::StageEnd {
-                length_bytes: get(kind, &payload)?,
-            },
-            9 => Self::StageDiscard {
-                partition,
-                stage: get(kind, &payload)?,
-            },
+            8 => Self::StageEnd { length_bytes: get(kind, &payload)? },
+            9 => Self::StageDiscard { partition, stage: get(kind, &payload)? },
             10 => Self::StageDone,
             11 => Self::StageFailed(get(kind, &payload)?),
             12 => {
@@ -327,49 +312,28 @@ mod tests {
             content_type: Some("text/plain".into()),
             user: vec![("a".into(), "b".into())],
         };
-        let operation = Operation {
-            key: Key::new("k").unwrap(),
-            change: Change::Put { meta, body },
-        };
-        Message::Prepare(Entry {
-            version: Version(9),
-            operation: operation.into(),
-        })
+        let operation =
+            Operation { key: Key::new("k").unwrap(), change: Change::Put { meta, body } };
+        Message::Prepare(Entry { version: Version(9), operation: operation.into() })
     }
 
     fn samples() -> Vec<Frame> {
         let (partition, stage) = (PartitionIndex(300), StageId(u128::MAX - 5));
-        let hello = Hello {
-            fingerprint: u64::MAX,
-            node: "s1".into(),
-            purpose: Purpose::Stage,
-        };
+        let hello = Hello { fingerprint: u64::MAX, node: "s1".into(), purpose: Purpose::Stage };
         vec![
             Frame::Hello(hello),
             Frame::HelloAnswer(HelloAnswer::Refused("no".into())),
-            Frame::Chain(
-                partition,
-                put_entry(Body::Inline(Bytes::from_static(b"foo"))),
-            ),
+            Frame::Chain(partition, put_entry(Body::Inline(Bytes::from_static(b"foo")))),
             Frame::Chain(partition, put_entry(Body::Staged(stage))),
             Frame::Chain(
                 partition,
-                Message::Probe {
-                    committed: Version(3),
-                    holds: Some(Version(4)),
-                },
+                Message::Probe { committed: Version(3), holds: Some(Version(4)) },
             ),
             Frame::Ping,
             Frame::Pong,
-            Frame::StageOpen {
-                partition,
-                stage,
-                relay: true,
-            },
+            Frame::StageOpen { partition, stage, relay: true },
             Frame::StageData(Bytes::from_static(&[1; 1000])),
-            Frame::StageEnd {
-                length_bytes: 1 << 40,
-            },
+            Frame::StageEnd { length_bytes: 1 << 40 },
             Frame::StageDiscard { partition, stage },
             Frame::StageDone,
             Frame::StageFailed("disk full".into()),

@@ -1,4 +1,5 @@
 //! One module for each command.
+#![allow(clippy::needless_pass_by_value, reason = "all commands have one signature")]
 
 pub(crate) mod bench;
 pub(crate) mod doctor;
