@@ -1,10 +1,287 @@
-//! `ashlar sim`.
+//! `ashlar sim`: run a protocol in the deterministic simulator.
+
+use anyhow::bail;
+use ashlar_sim::{
+    object::{self, Coverage, Options, Report, Sabotage},
+    runner::{Batch, run_batch},
+    trace::Keep,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::{
+    fmt::Write,
+    hash::{BuildHasher, RandomState},
+    io::IsTerminal,
+    num::NonZeroUsize,
+    panic,
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+/// Runs without `--runs` and `--minutes`.
+const RUNS_DEFAULT: u64 = 1000;
+/// After so many seeds that break a property the others are not run: they most likely break the
+/// same one.
+const VIOLATIONS_MAX: usize = 20;
+/// How often the progress bar moves.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `ashlar sim`.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "Example:
+  ashlar sim object --runs 2000
+  ashlar sim object --seed 133 --runs 1 --trace
+
+docs/simulator.md says what is simulated, and how to read a trace.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    world: World,
+}
+
+#[derive(clap::Subcommand)]
+enum World {
+    /// Chains of replicas, their disks, links and clients
+    Object(ObjectArgs),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  ashlar sim object --minutes 10
+  ashlar sim object --seed 0 --sabotage serve-dirty
+
+Exits with 1 if a run breaks a property, and prints the command that repeats it.")]
+struct ObjectArgs {
+    /// The first seed; the others follow [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds to run [default: 1000, or as many as there is time for]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
+    /// Begin no run after so many minutes
+    #[arg(long, value_name = "M", value_parser = parse_minutes)]
+    minutes: Option<Duration>,
+    /// Put a defect in, to see that it is found: serve-dirty, ack-before-sync, commit-at-head,
+    /// tail-before-snapshot, forget-window, early-failure, skip-body-check, serve-unjoined,
+    /// mark-ahead or start-unsynced
+    #[arg(long, value_name = "NAME")]
+    sabotage: Option<Sabotage>,
+    /// Print all that happens in the one run
+    #[arg(long, conflicts_with_all = ["minutes", "json"])]
+    trace: bool,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Summary {
+    /// How many seeds were run.
+    runs: u64,
+    /// How many of them broke a property.
+    violations: usize,
+    /// These.
+    seeds: Vec<u64>,
+    /// The first seed.
+    seed: u64,
+    /// What the runs exercised.
+    exercised: Coverage,
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    match args.world {
+        World::Object(args) => run_object(&args),
+    }
+}
+
+fn run_object(args: &ObjectArgs) -> anyhow::Result<()> {
+    let seed = args.seed.unwrap_or_else(random_seed);
+    let batch = args.batch(seed)?;
+    let started = Instant::now();
+    let (summary, failed) = simulate(args, batch);
+    let elapsed = started.elapsed();
+    if args.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        println!("{}", text(&summary, elapsed));
+    }
+    let single = batch.runs_max == Some(1);
+    for report in &failed {
+        report_failure(report, args.sabotage, single);
+    }
+    match failed.len() {
+        0 => Ok(()),
+        count => bail!("{count} of {} runs broke a property", summary.runs),
+    }
+}
+
+impl ObjectArgs {
+    fn batch(&self, seed: u64) -> anyhow::Result<Batch> {
+        let runs_max = match (self.runs, self.minutes) {
+            (None, _) if self.trace => Some(1),
+            (None, None) => Some(RUNS_DEFAULT),
+            (runs, _) => runs,
+        };
+        if self.trace && runs_max != Some(1) {
+            bail!("--trace is for one run: add --runs 1");
+        }
+        let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Ok(Batch { seed, runs_max, time_max: self.minutes, threads })
+    }
+}
+
+/// Runs all seeds; gives the summary and the reports of those that broke a property, by seed.
+fn simulate(args: &ObjectArgs, batch: Batch) -> (Summary, Vec<Report>) {
+    let keep = if args.trace { Keep::All } else { Keep::Nothing };
+    let options = Options { sabotage: args.sabotage, keep, ..Options::default() };
+    let progress = progress_bar(batch);
+    let (mut exercised, mut failed) = (Coverage::default(), Vec::new());
+    // A core that panics is reported as a violation, with its seed.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let runs = run_batch(
+        batch,
+        |seed| object::run(seed, options),
+        |_, report| {
+            progress.inc(1);
+            exercised.add(&report.coverage);
+            if args.trace {
+                report.trace.iter().for_each(|line| println!("{line}"));
+            }
+            failed.extend(report.violation.is_some().then_some(report));
+            failed.len() < VIOLATIONS_MAX
+        },
+    );
+    panic::set_hook(hook);
+    progress.finish_and_clear();
+    failed.sort_by_key(|report| report.seed.wrapping_sub(batch.seed));
+    let seeds: Vec<_> = failed.iter().map(|report| report.seed).collect();
+    let summary = Summary { runs, violations: seeds.len(), seeds, seed: batch.seed, exercised };
+    (summary, failed)
+}
+
+fn progress_bar(batch: Batch) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let progress = match batch.runs_max {
+        Some(runs) => ProgressBar::new(runs),
+        None => ProgressBar::new_spinner(),
+    };
+    let style = ProgressStyle::with_template("{wide_bar} {pos} runs, {per_sec}, {elapsed}");
+    progress.set_style(style.expect("the template is well-formed"));
+    progress.enable_steady_tick(PROGRESS_INTERVAL);
+    progress
+}
+
+/// What was run and what it exercised, for people.
+fn text(summary: &Summary, elapsed: Duration) -> String {
+    let mut text = format!(
+        "{} runs from seed {} in {:.1} s",
+        summary.runs,
+        summary.seed,
+        elapsed.as_secs_f64()
+    );
+    let rows = summary.exercised.rows().into_iter();
+    // That the search gave nothing up is no gap.
+    let (never, happened): (Vec<_>, Vec<_>) =
+        rows.partition(|(name, count)| *count == 0 && *name != "histories_undecided");
+    for (name, count) in happened {
+        write!(text, "\n  {:32} {count:>12}", name.replace('_', " ")).expect("a string takes it");
+    }
+    if !never.is_empty() {
+        let names: Vec<_> = never.iter().map(|(name, _)| name.replace('_', " ")).collect();
+        write!(text, "\n  NEVER HAPPENED: {}", names.join(", ")).expect("a string takes it");
+    }
+    text
+}
+
+/// What broke and how to see it again; everything that helps if it was the only run.
+fn report_failure(report: &Report, sabotage: Option<Sabotage>, single: bool) {
+    let Some(violation) = &report.violation else { return };
+    eprintln!("seed {}: {violation}", report.seed);
+    if single {
+        eprintln!("  plan: {}", report.plan);
+        violation.context.iter().for_each(|line| eprintln!("  {line}"));
+        return;
+    }
+    let sabotage = sabotage.map_or(String::new(), |sabotage| format!(" --sabotage {sabotage}"));
+    eprintln!("  ashlar sim object --seed {} --runs 1 --trace{sabotage}", report.seed);
+}
+
+/// A seed from the operating system.
+fn random_seed() -> u64 {
+    // A hasher's keys are random; a generator for one number is not worth a dependency. 48 bits
+    // survive every reader of JSON.
+    RandomState::new().hash_one("seed") >> 16
+}
+
+fn parse_minutes(text: &str) -> Result<Duration, String> {
+    const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
+    let minutes: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of minutes"))?;
+    if !(minutes > 0.0 && minutes <= MINUTES_MAX) {
+        return Err(format!("must be more than 0 and at most {MINUTES_MAX}"));
+    }
+    Ok(Duration::from_secs_f64(minutes * 60.0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ObjectArgs,
+    }
+
+    fn batch(words: &[&str]) -> anyhow::Result<Batch> {
+        let line = [&["object"], words].concat();
+        Line::try_parse_from(line)?.args.batch(7)
+    }
+
+    #[test]
+    fn a_batch_has_an_end() {
+        assert_eq!(batch(&[]).unwrap().runs_max, Some(RUNS_DEFAULT));
+        assert_eq!(batch(&["--runs", "5"]).unwrap().runs_max, Some(5));
+        let timed = batch(&["--minutes", "0.5"]).unwrap();
+        assert_eq!((timed.runs_max, timed.time_max), (None, Some(Duration::from_secs(30))));
+        assert_eq!(batch(&["--trace"]).unwrap().runs_max, Some(1));
+    }
+
+    #[test]
+    fn bad_input_is_refused() {
+        for bad in [
+            &["--runs", "0"][..],
+            &["--minutes", "0"],
+            &["--minutes", "nan"],
+            &["--trace", "--runs", "2"],
+            &["--sabotage", "none"],
+        ] {
+            assert!(batch(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_sabotage() {
+        let help = Line::command().render_help().to_string();
+        for sabotage in Sabotage::ALL {
+            assert!(help.contains(sabotage.name()), "{sabotage}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_exercised_is_named() {
+        let exercised = Coverage { kills: 3, ..Coverage::default() };
+        let summary = Summary { runs: 1, violations: 0, seeds: vec![], seed: 0, exercised };
+        let text = text(&summary, Duration::from_secs(1));
+        assert!(text.contains("kills"), "{text}");
+        let never = text.lines().last().unwrap();
+        assert!(never.contains("NEVER HAPPENED") && never.contains("wipes"), "{text}");
+        assert!(!never.contains("kills"), "{text}");
+    }
 }
