@@ -31,6 +31,7 @@ fn lab_spec() -> ObjectSpec {
         rounds: 2,
         load: load_shape(),
         place: Place::Lab(LabPlace {
+            name: "test".parse().unwrap(),
             storage_nodes: 3,
             server_quota: None,
             server_threads: 1,

@@ -5,7 +5,7 @@ use crate::experiment::ROUNDS_MAX;
 use crate::load::{Arrival, Keyed, LoadSpec, Mix, Target, Trust, Workload};
 use crate::peers::Peer;
 use crate::units::ByteSize;
-use ashlar_lab::CpuQuota;
+use ashlar_lab::{CpuQuota, LabName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -68,6 +68,8 @@ pub enum Place {
 /// The lab to build.
 #[derive(Clone, Debug)]
 pub struct LabPlace {
+    /// Tells it apart from other labs on the machine.
+    pub name: LabName,
     /// Storage nodes.
     pub storage_nodes: u8,
     /// The processor quota of the front end and of each storage node; none for no limit.

@@ -8,7 +8,7 @@ use crate::load::{Arrival, Event};
 use crate::peers::{HttpsSpec, ProxySpec};
 use crate::units::ByteSize;
 use ashlar_lab::{
-    CLIENT, Engine, FRONT_END, HTTP_PORT, HTTPS_PORT, Lab, LabName, LabSpec, Observer, Role,
+    CLIENT, Engine, FRONT_END, HTTP_PORT, HTTPS_PORT, Lab, LabSpec, Observer, REPLICAS_MAX, Role,
     STORAGE_HTTP_PORT,
 };
 use std::net::SocketAddr;
@@ -17,8 +17,6 @@ use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The lab's name.
-const LAB_NAME: &str = "bench";
 /// Where, in its data directory, a node keeps its self-signed certificate and the key.
 const CERTIFICATE: &str = "tls/certificate.pem";
 const PRIVATE_KEY: &str = "tls/private-key.pem";
@@ -51,17 +49,20 @@ impl Testbed {
             source,
         })?;
         let https = spec.schemes.contains(&Scheme::Https);
-        let name: LabName = LAB_NAME.parse().expect("the name is a constant that fits");
         let engine = match spec.load.mix {
             None => Engine::Synthetic,
             Some(_) => Engine::Disk,
         };
-        let mut lab_spec = LabSpec::new(name)
+        let mut lab_spec = LabSpec::new(place.name.clone())
             .storage_nodes(place.storage_nodes)
             .engine(engine)
             .https(https)
             .threads(place.server_threads)
             .data(files.path().join("data"));
+        if engine == Engine::Synthetic {
+            // Every storage node may answer, as the peers let it.
+            lab_spec = lab_spec.replicas(place.storage_nodes.min(REPLICAS_MAX));
+        }
         if let Some(quota) = place.server_quota {
             lab_spec = lab_spec.server_quota(quota);
         }

@@ -9,7 +9,7 @@ use ashlar_bench::object::{
 };
 use ashlar_bench::peers::Peer;
 use ashlar_bench::units::ByteSize;
-use ashlar_lab::CpuQuota;
+use ashlar_lab::{CpuQuota, LabName};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,6 +70,9 @@ pub(super) struct Args {
     /// Decides which operations are drawn
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The lab's name, if `bench` is taken
+    #[arg(long, value_name = "NAME", default_value = "bench")]
+    lab_name: LabName,
     /// Storage nodes of the lab
     #[arg(long, value_name = "N", default_value_t = 3)]
     storage_nodes: u8,
@@ -164,6 +167,7 @@ fn command_line(arguments: impl Iterator<Item = String>) -> String {
 fn specification(args: &Args) -> ObjectSpec {
     let place = match &args.target {
         None => Place::Lab(LabPlace {
+            name: args.lab_name.clone(),
             storage_nodes: args.storage_nodes,
             server_quota: args.server_quota.0,
             server_threads: args.server_threads,

@@ -1,0 +1,174 @@
+//! The bench command with the real binary: at a URL, and in a lab beside a peer.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use ashlar_kernel::probe::Feature;
+use ashlar_kernel::testing::ledger;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+fn bench(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ashlar")).arg("bench").args(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A server that answers GET `/N` with N bytes, and any other path with 404.
+fn serve() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A client that leaves ends its thread with an error: no matter.
+            thread::spawn(move || serve_connection(stream.unwrap()));
+        }
+    });
+    address
+}
+
+fn serve_connection(stream: TcpStream) -> std::io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut size = None;
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        if let Some(rest) = line.strip_prefix("GET /") {
+            size = rest.split(' ').next().unwrap().parse::<usize>().ok();
+        }
+        if line.is_empty() {
+            let status = if size.is_some() { "200 OK" } else { "404 Not Found" };
+            let body = vec![b'x'; size.unwrap_or(0)];
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+            writer.write_all(&[head.into_bytes(), body].concat())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_target_is_measured_and_reported() {
+    let url = format!("http://{}", serve());
+    let directory = tempfile::tempdir().unwrap();
+    let (result, report) = (directory.path().join("result.json"), directory.path().join("report"));
+    let output = bench(&[
+        "object",
+        "--target",
+        &url,
+        "--sizes=1KiB,64KiB",
+        "--rounds=2",
+        "--seconds=0.2",
+        "--warm-up-seconds=0.1",
+        "--connections=4",
+        "--json",
+        result.to_str().unwrap(),
+        "--report",
+        report.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("http_1KiB") && table.contains("http_64KiB"), "{table}");
+    let result = json(&result);
+    assert_eq!(result["ratios"], serde_json::json!({}));
+    assert_eq!(result["series"].as_array().unwrap().len(), 4);
+    assert!(result["machine"]["cores"].as_u64().unwrap() > 0);
+    assert!(!result["command"].as_str().unwrap().contains(report.to_str().unwrap()));
+    assert!(report.join("README.md").is_file());
+    assert!(report.join("throughput-http.svg").is_file());
+}
+
+#[test]
+fn the_generator_alone_prints_one_json_object() {
+    let url = format!("http://{}/", serve());
+    let arguments = ["--size=10", "--seconds=0.2", "--warm-up-seconds=0", "--connections=2"];
+    let output = bench(&[&["load", "--json", "--url", &url], &arguments[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["requests"].as_u64().unwrap() > 0);
+    assert_eq!(report["failures"], serde_json::json!({}));
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_in_one_line() {
+    let absent = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    for (words, reason) in [
+        (["object", "--target", &absent], "cannot be reached"),
+        (["object", "--target", "https://127.0.0.1"], "--cacert"),
+        (["load", "--url", "ftp://127.0.0.1/"], "http://"),
+    ] {
+        let output = bench(&words);
+        assert_eq!(output.status.code(), Some(1));
+        let complaint = text(&output.stderr);
+        assert!(complaint.contains(reason), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+}
+
+#[test]
+fn failed_requests_end_in_an_error() {
+    let url = format!("http://{}/missing", serve());
+    let output = bench(&["load", "--url", &url, "--seconds=0.1", "--connections=1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("status_404"));
+}
+
+/// Whether nginx is here: the lab is worth a test without it too.
+fn has_nginx() -> bool {
+    Path::new("/usr/sbin/nginx").is_file()
+}
+
+#[test]
+fn a_front_end_is_measured_in_a_lab_beside_a_peer() {
+    let needs = [Feature::Root, Feature::NetworkNamespaces, Feature::IpCommand];
+    if !ledger("a_front_end_is_measured_in_a_lab_beside_a_peer", &needs) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let result = directory.path().join("result.json");
+    let name = format!("b{:x}", std::process::id());
+    let mut words = vec![
+        "object",
+        "--lab-name",
+        &name,
+        "--storage-nodes=1",
+        "--server-quota=none",
+        "--sizes=1KiB",
+        "--rounds=1",
+        "--seconds=0.3",
+        "--warm-up-seconds=0.1",
+        "--connections=8",
+        "--idle-connections=20",
+        "--verify-content",
+        "--json",
+        result.to_str().unwrap(),
+    ];
+    if has_nginx() {
+        words.extend(["--peer", "nginx"]);
+    }
+    let output = bench(&words);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let result = json(&result);
+    let series = result["series"].as_array().unwrap();
+    let ours: Vec<&Value> = series.iter().filter(|entry| entry["subject"] == "relay").collect();
+    // Two schemes, each under load and idle.
+    assert_eq!(ours.len(), 4);
+    if has_nginx() {
+        let ratios = result["ratios"].as_object().unwrap();
+        for name in ["http_1KiB_rate", "https_1KiB_p99", "resident_bytes_20_connections"] {
+            assert!(ratios.contains_key(&format!("relay_over_nginx_{name}")), "{name} is missing");
+        }
+    }
+    let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
+    assert!(!text(&left.stdout).contains(&format!("ashlar-{name}-")), "the lab is still there");
+}
