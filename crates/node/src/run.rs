@@ -59,57 +59,91 @@ pub struct Endpoints {
 
 /// Roles that run.
 pub struct Process {
-    threads: Threads,
-    trigger: ShutdownTrigger,
-    drain_timeout: Duration,
+    storage: Option<Tier>,
+    front_ends: Option<Tier>,
     endpoints: Endpoints,
     certificates: Vec<front_end::Reload>,
     /// By what they are called.
     roles: Vec<(String, Arc<dyn admin::Health>)>,
 }
 
+/// The roles of one kind: their event loops, and how they end together.
+struct Tier {
+    threads: Threads,
+    trigger: ShutdownTrigger,
+    shutdown: Shutdown,
+    drain_timeout: Duration,
+}
+
+impl Tier {
+    fn start(name: &str, threads: usize) -> Result<Self, NodeError> {
+        let threads = Threads::start(name, threads)
+            .map_err(|source| NodeError::System { what: "cannot start threads", source })?;
+        let (trigger, shutdown) = ShutdownTrigger::new();
+        Ok(Self { threads, trigger, shutdown, drain_timeout: Duration::ZERO })
+    }
+
+    /// Takes nothing new, finishes what is under way, and ends; whether all could be finished.
+    fn stop(self) -> bool {
+        self.trigger.drain();
+        self.threads.join(self.drain_timeout)
+    }
+}
+
 impl Process {
-    /// Starts all roles of `configs`. Several share the process's event loops; the first one's
-    /// `threads` and `admin` count.
+    /// Starts all roles of `configs`. Those of one kind share event loops; the first
+    /// configuration's `threads` and `admin` count.
     ///
     /// # Errors
     /// When a role cannot start; those that have started end.
     pub fn start(configs: &[Config]) -> Result<Self, NodeError> {
         let first = configs.first().expect("a process has a configuration");
-        let threads = Threads::start("io", first.threads)
-            .map_err(|source| NodeError::System { what: "cannot start threads", source })?;
-        let (trigger, shutdown) = ShutdownTrigger::new();
         let mut process = Self {
-            threads,
-            trigger,
-            drain_timeout: Duration::ZERO,
+            storage: None,
+            front_ends: None,
             endpoints: Endpoints::default(),
             certificates: Vec::new(),
             roles: Vec::new(),
         };
         let mut registry = registry();
-        for config in configs {
-            if let Some(storage) = &config.storage {
+        // A front end that finds its storage nodes listening uses them from its first look on.
+        if configs.iter().any(|config| config.storage.is_some()) {
+            let mut tier = Tier::start("storage", first.threads)?;
+            for config in configs {
+                let Some(storage) = &config.storage else { continue };
                 let registry = labelled(&mut registry, config);
-                let health = process.start_storage(config, storage, &shutdown, registry)?;
+                let health = start_storage(&mut tier, config, storage, registry)?;
                 process.roles.push((format!("storage {}", config.name), health));
             }
+            process.storage = Some(tier);
         }
-        // A front end that finds its storage nodes listening uses them from its first look on.
-        for config in configs {
-            if config.front_end.is_some() {
+        if configs.iter().any(|config| config.front_end.is_some()) {
+            let mut tier = Tier::start("front-end", first.threads)?;
+            for config in configs {
+                let Some(role) = &config.front_end else { continue };
                 let registry = labelled(&mut registry, config);
-                let health = process.start_front_end(config, &shutdown, registry)?;
+                tier.drain_timeout = tier.drain_timeout.max(role.limits.drain_timeout);
+                let health = process.start_front_end(&tier, config, registry)?;
                 process.roles.push((format!("front end {}", config.name), health));
             }
+            process.front_ends = Some(tier);
         }
         if let Some(address) = first.admin {
-            let roles = process.roles.clone();
-            let bound = admin::spawn(address, &process.threads, registry, roles, shutdown)
-                .map_err(|source| NodeError::Listen { address, source })?;
-            process.endpoints.admin = Some(bound);
+            process.start_admin(address, registry)?;
         }
         Ok(process)
+    }
+
+    /// Serves as long as anything does, and says from the first drain on that the process drains.
+    fn start_admin(&mut self, address: SocketAddr, registry: Registry) -> Result<(), NodeError> {
+        let tiers = || self.storage.iter().chain(&self.front_ends);
+        let last = tiers().next().expect("a process has a role");
+        let first = tiers().last().expect("a process has a role");
+        let (roles, shutdown) = (self.roles.clone(), first.shutdown.clone());
+        let bound = admin::spawn(address, &last.threads, registry, roles, shutdown)
+            .map_err(|source| NodeError::Listen { address, source })?;
+        self.endpoints.admin = Some(bound);
+        Ok(())
     }
 
     /// Where the process listens.
@@ -133,72 +167,71 @@ impl Process {
         self.certificates.iter().for_each(front_end::Reload::reload);
     }
 
-    /// Takes nothing new, finishes what is under way within the drain time-out, and ends. Gives
+    /// Takes nothing new, finishes what is under way within the drain time-outs, and ends. Gives
     /// whether everything could be finished.
+    ///
+    /// Front ends come first: what they have taken in may need a storage node yet.
     pub fn stop(self) -> bool {
-        self.trigger.drain();
-        self.threads.join(self.drain_timeout)
-    }
-
-    fn start_storage(
-        &mut self,
-        config: &Config,
-        storage: &Storage,
-        shutdown: &Shutdown,
-        registry: &mut Registry,
-    ) -> Result<Arc<dyn admin::Health>, NodeError> {
-        let (http, peer) = storage_node::addresses(config, storage);
-        let metrics = ServerMetrics::new(registry, "storage");
-        let limits = storage.limits;
-        let listen = |source| NodeError::Listen { address: http, source };
-        self.drain_timeout = self.drain_timeout.max(limits.drain_timeout);
-        match storage.engine {
-            EngineKind::Synthetic => {
-                let service = SyntheticService;
-                spawn_server(http, None, limits, &self.threads, shutdown, metrics, service)
-                    .map_err(listen)?;
-                Ok(Arc::new(service))
-            }
-            EngineKind::Disk => {
-                let service = self.open_disk(config, storage, peer, registry)?;
-                let served = service.clone();
-                spawn_server(http, None, limits, &self.threads, shutdown, metrics, served)
-                    .map_err(listen)?;
-                Ok(Arc::new(service))
-            }
-        }
-    }
-
-    /// Opens the disk engine with its chain traffic on the first event loop.
-    fn open_disk(
-        &self,
-        config: &Config,
-        storage: &Storage,
-        peer: SocketAddr,
-        registry: &mut Registry,
-    ) -> Result<storage_node::DiskService, NodeError> {
-        let listen = |source| NodeError::Listen { address: peer, source };
-        let listener = listen_shared(peer).map_err(listen)?;
-        let handle = self.threads.handle(0);
-        let _entered = handle.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
-        storage_node::open(config, storage, listener, registry)
+        let stopped = [self.front_ends, self.storage].map(|tier| tier.is_none_or(Tier::stop));
+        stopped == [true; 2]
     }
 
     fn start_front_end(
         &mut self,
+        tier: &Tier,
         config: &Config,
-        shutdown: &Shutdown,
         registry: &mut Registry,
     ) -> Result<Arc<dyn admin::Health>, NodeError> {
-        let started = front_end::start(config, &self.threads, shutdown, registry)?;
-        let role = config.front_end.as_ref().expect("the caller checked the role");
-        self.drain_timeout = self.drain_timeout.max(role.limits.drain_timeout);
+        let started = front_end::start(config, &tier.threads, &tier.shutdown, registry)?;
         self.endpoints.http = started.http;
         self.endpoints.https = started.https;
         self.certificates.extend(started.reload);
         Ok(started.health)
     }
+}
+
+fn start_storage(
+    tier: &mut Tier,
+    config: &Config,
+    storage: &Storage,
+    registry: &mut Registry,
+) -> Result<Arc<dyn admin::Health>, NodeError> {
+    let (http, peer) = storage_node::addresses(config, storage);
+    let metrics = ServerMetrics::new(registry, "storage");
+    let limits = storage.limits;
+    let listen = |source| NodeError::Listen { address: http, source };
+    tier.drain_timeout = tier.drain_timeout.max(limits.drain_timeout);
+    let Tier { threads, shutdown, .. } = tier;
+    match storage.engine {
+        EngineKind::Synthetic => {
+            let service = SyntheticService;
+            spawn_server(http, None, limits, threads, shutdown, metrics, service)
+                .map_err(listen)?;
+            Ok(Arc::new(service))
+        }
+        EngineKind::Disk => {
+            let service = open_disk(threads, config, storage, peer, registry)?;
+            spawn_server(http, None, limits, threads, shutdown, metrics, service.clone())
+                .map_err(listen)?;
+            Ok(Arc::new(service))
+        }
+    }
+}
+
+/// Opens the disk engine with its chain traffic on the first event loop.
+fn open_disk(
+    threads: &Threads,
+    config: &Config,
+    storage: &Storage,
+    peer: SocketAddr,
+    registry: &mut Registry,
+) -> Result<storage_node::DiskService, NodeError> {
+    let listen = |source| NodeError::Listen { address: peer, source };
+    let listener = listen_shared(peer).map_err(listen)?;
+    let handle = threads.handle(0);
+    let _entered = handle.enter();
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
+    storage_node::open(config, storage, listener, registry)
 }
 
 /// Where a node's metrics go.
