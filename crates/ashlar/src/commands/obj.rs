@@ -14,13 +14,14 @@ mod many;
 mod pages;
 mod put;
 mod remove;
+mod scrub;
 mod show;
 mod sink;
 mod source;
 mod stat;
 mod tree;
 
-use crate::client::{Client, ConnectArgs};
+use crate::client::{Client, ConnectArgs, Endpoint};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use std::time::Duration;
@@ -59,11 +60,25 @@ enum Command {
     Ls(list::Args),
     /// Remove objects
     Rm(remove::Args),
+    /// Compare all that a stopped node holds with its checksums
+    Scrub(scrub::Args),
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let endpoint = args.connect.endpoint()?;
+    let result = match args.command {
+        Command::Scrub(args) => scrub::run(&args),
+        command => talk(args.connect.endpoint()?, command),
+    };
+    match result {
+        // Whoever read our output has seen enough of it.
+        Err(error) if error.is::<show::OutputClosed>() => Ok(()),
+        result => result,
+    }
+}
+
+/// Runs a command that talks to a store.
+fn talk(endpoint: Endpoint, command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -71,17 +86,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let client = Client::new(endpoint);
         tokio::select! {
-            result = dispatch(args.command, client) => result,
+            result = dispatch(command, client) => result,
             // Ends in order, so that files which are half written are removed.
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     });
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
-    match result {
-        // Whoever read our output has seen enough of it.
-        Err(error) if error.is::<show::OutputClosed>() => Ok(()),
-        result => result,
-    }
+    result
 }
 
 async fn dispatch(command: Command, client: Client) -> anyhow::Result<()> {
@@ -91,5 +102,6 @@ async fn dispatch(command: Command, client: Client) -> anyhow::Result<()> {
         Command::Stat(args) => stat::run(args, client).await,
         Command::Ls(args) => list::run(args, client).await,
         Command::Rm(args) => remove::run(args, client).await,
+        Command::Scrub(args) => scrub::run(&args),
     }
 }

@@ -39,6 +39,44 @@ fn a_lost_storage_node_costs_writes_for_a_while_and_no_data() {
     cluster.stop();
 }
 
+#[test]
+fn an_acknowledged_write_is_seen_at_every_replica_at_once() {
+    const WRITES: usize = 60;
+    let cluster = Cluster::start();
+    let writer = |client: usize| {
+        let mut front_end = cluster.wire();
+        let mut storage: Vec<_> =
+            (0..STORAGE_NODES).map(|index| cluster.wire_storage(index)).collect();
+        for number in 0..WRITES {
+            // Few keys, so that there are old versions to be seen.
+            let path = format!("/seen/{client}/{}", number % 4);
+            let body = format!("{number}");
+            let length = body.len();
+            let request =
+                format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+            let status = eventually("the chain takes the write", || {
+                front_end.send(&request);
+                // The front end has not looked at all storage nodes yet.
+                Some(front_end.reply().status).filter(|status| *status != 503)
+            });
+            assert!(status < 300, "{path}: {status}");
+            for replica in &mut storage {
+                replica.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            }
+            for (index, replica) in storage.iter_mut().enumerate() {
+                let read = replica.reply();
+                assert_eq!((read.status, read.text()), (200, body.clone()), "{path} at {index}");
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let writer = &writer;
+            scope.spawn(move || writer(client));
+        }
+    });
+}
+
 /// How many writes succeed before the disturbance.
 const WRITES_BEFORE: usize = 40;
 

@@ -1,8 +1,18 @@
 //! SIGTERM: what is under way is finished, nothing new is taken, and the process exits with 0.
 
-use crate::harness::{Curl, Store, content, eventually, tag};
+use crate::harness::{Curl, Store, Wire, content, eventually, tag};
 use rustix::process::Signal;
 use std::net::TcpStream;
+
+/// Begins to PUT `/a`: the store has read the request and waits for the body.
+fn begin_upload(store: &Store, length: usize) -> Wire {
+    let mut upload = store.wire();
+    upload.send(format!(
+        "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    assert_eq!(upload.reply().status, 100);
+    upload
+}
 
 #[test]
 fn requests_under_way_are_finished() {
@@ -12,8 +22,7 @@ fn requests_under_way_are_finished() {
     store.curl("/large").with(["-T", file.to_str().unwrap()]).run();
 
     let body = content(10, 1_000_000);
-    let mut upload = store.wire();
-    upload.send("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    let mut upload = begin_upload(&store, body.len());
     upload.send(&body[..500_000]);
     let mut download = store.wire();
     download.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -38,8 +47,8 @@ fn requests_under_way_are_finished() {
 #[test]
 fn a_draining_store_says_so() {
     let mut store = Store::start();
-    let mut upload = store.wire();
-    upload.send("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    let mut upload = begin_upload(&store, 6);
+    upload.send("abc");
     let readyz = format!("{}/readyz", store.admin);
     store.process.signal(Signal::TERM);
     eventually("it is not ready", || {

@@ -20,4 +20,5 @@ mod memory;
 mod objects;
 mod protocol;
 mod ranges;
+mod scrub;
 mod tls;

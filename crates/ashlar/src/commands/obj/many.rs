@@ -100,7 +100,7 @@ impl Summary {
         if json {
             show::line(json!({"objects": objects, "bytes": bytes, "failed": failed}))?;
         } else if objects > 0 || failed == 0 {
-            show::line(format_args!("{done} {objects} objects, {}", show::size(bytes)))?;
+            show::line(format_args!("{done} {}, {}", show::objects(objects), show::size(bytes)))?;
         }
         match failed {
             0 => Ok(()),

@@ -72,7 +72,8 @@ async fn confirmed(client: &Client, prefix: &str) -> anyhow::Result<bool> {
         count += 1;
         bytes = bytes.saturating_add(object.size_bytes);
     }
-    eprint!("Remove {count} objects, {}, under {prefix:?}? [y/N] ", show::size(bytes));
+    let (objects, size) = (show::objects(count), show::size(bytes));
+    eprint!("Remove {objects}, {size}, under {prefix:?}? [y/N] ");
     let mut answer = String::new();
     let answer = spawn_blocking(move || stdin().lock().read_line(&mut answer).map(|_| answer));
     let answer = answer.await?.context("standard input")?;

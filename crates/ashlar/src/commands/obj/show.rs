@@ -34,6 +34,11 @@ pub(super) fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// A number of objects for people.
+pub(super) fn objects(count: u64) -> String {
+    if count == 1 { "1 object".into() } else { format!("{count} objects") }
+}
+
 /// A time for people, in UTC.
 pub(super) fn time(time: SystemTime) -> String {
     rfc3339(time).replace('T', " ").replace('Z', " UTC")
@@ -64,6 +69,12 @@ pub(super) fn bytes_bar(size_bytes: Option<u64>) -> ProgressBar {
 pub(super) fn objects_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.with_style(style("{spinner} {pos} objects, {msg} {elapsed}"))
+}
+
+/// Shows how many versions of objects have been read, if standard error is a terminal.
+pub(super) fn scrub_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.with_style(style("{wide_bar} {pos}/{len} objects, {msg} {eta}"))
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -80,6 +80,11 @@ impl Cluster {
         Curl::new(&format!("http://{}{path}", self.addresses[index].http))
     }
 
+    /// A connection to one storage node.
+    pub(crate) fn wire_storage(&self, index: usize) -> Wire {
+        Wire::connect(self.addresses[index].http)
+    }
+
     /// Kills a storage node with `kill -9`.
     pub(crate) fn kill_storage(&mut self, index: usize) {
         self.storage[index].kill();
