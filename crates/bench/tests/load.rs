@@ -121,12 +121,12 @@ fn an_open_loop_sends_what_is_due_and_no_more() {
 }
 
 #[test]
-fn a_server_that_does_not_keep_up_leaves_requests_unsent() {
+fn a_server_that_never_answers_in_time_leaves_no_report() {
     let mut spec = plain(serve(Manner::Stalls), sizes(&[100]));
     spec.arrival = Arrival::Open { rate_per_second: 1000.0 };
     spec.timeout = Duration::from_millis(400);
     let error = run(&spec, |_| {}).unwrap_err();
-    assert!(error.to_string().contains("4 timeout"), "{error}");
+    assert!(error.to_string().contains("timeout"), "{error}");
 }
 
 #[test]
