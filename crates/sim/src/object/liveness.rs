@@ -2,6 +2,7 @@
 
 use super::{
     client::{Request, Response, State},
+    node::Node,
     oracle::{converged, linearizable, liveness as oracle},
     world::{Checked, Event, World},
 };
@@ -108,7 +109,9 @@ impl World {
         if let Some(unanswered) = self.unanswered(0) {
             return Some(unanswered);
         }
-        if let Some(node) = self.nodes.iter().position(|node| !node.up || !node.is_idle()) {
+        let now_us = self.now_us();
+        let rests = |node: &Node| node.up && node.is_idle() && node.paused_until_us <= now_us;
+        if let Some(node) = self.nodes.iter().position(|node| !rests(node)) {
             return Some(format!("n{node} is not idle"));
         }
         let connected = |link: usize| {
@@ -130,8 +133,13 @@ impl World {
         };
         for (node, replica) in replicas() {
             let standing = replica.standing();
-            let excused = self.wiped == Some(node) && standing == Standing::Lost;
-            if standing != Standing::Joined && !excused {
+            let excused = match standing {
+                Standing::Joined => true,
+                Standing::Lost => self.wiped == Some(node),
+                // It waits for the word of the replica that is lost.
+                Standing::Fresh => self.is_broken(partition),
+            };
+            if !excused {
                 return Some(format!("p{partition} at n{node} is {standing:?}"));
             }
         }
