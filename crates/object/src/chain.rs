@@ -48,7 +48,8 @@ pub struct Options {
     pub has_predecessor: bool,
     /// Whether this replica passes writes on: it is not the tail.
     pub has_successor: bool,
-    /// The most entries that wait for their commit; beyond, the head refuses writes.
+    /// The most entries that wait for their commit, and the most failures that wait for that of
+    /// the version they rest on; beyond, the head refuses writes.
     pub window_entries_max: usize,
     /// The most bytes of inline bodies that wait for their commit.
     pub window_bytes_max: usize,
@@ -237,6 +238,8 @@ pub struct Replica {
     writers: BTreeMap<Version, (Ticket, bool)>,
     /// Answers that rest on an uncommitted version and wait for it.
     deferred: BTreeMap<Version, Vec<(Ticket, Outcome)>>,
+    /// How many these are: bounded like the window.
+    deferred_count: usize,
     /// Whether the replica holds what it must.
     standing: Standing,
     /// What a fresh replica must hold before it joins: what its predecessor held when it said so.
@@ -285,6 +288,7 @@ impl Replica {
             pending: HashMap::new(),
             writers: BTreeMap::new(),
             deferred: BTreeMap::new(),
+            deferred_count: 0,
             standing,
             required: (!options.has_predecessor).then_some(Version::NONE),
             successor_compared: !options.has_successor,
@@ -596,6 +600,7 @@ impl Replica {
         for (ticket, outcome) in
             std::mem::replace(&mut self.deferred, later).into_values().flatten()
         {
+            self.deferred_count -= 1;
             self.outputs.push_back(Output::Reply(ticket, outcome));
         }
         self.progress_due = self.options.has_predecessor;
@@ -606,7 +611,11 @@ impl Replica {
     fn defer(&mut self, seen: Version, ticket: Ticket, outcome: Outcome) {
         if seen <= self.committed {
             self.outputs.push_back(Output::Reply(ticket, outcome));
+        } else if self.deferred_count >= self.options.window_entries_max {
+            let refused = Outcome::Refused(Refusal::WindowFull);
+            self.outputs.push_back(Output::Reply(ticket, refused));
         } else {
+            self.deferred_count += 1;
             self.deferred.entry(seen).or_default().push((ticket, outcome));
         }
     }

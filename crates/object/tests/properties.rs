@@ -190,6 +190,9 @@ impl Tried {
         answered.dedup();
         assert_eq!(answered.len(), self.answered.len(), "answered once");
         assert!(answered.iter().all(|ticket| ticket.0 <= self.asked));
+        // A write waits in the window, or for a version that does.
+        let waiting = self.asked - answered.len() as u64;
+        assert!(waiting <= 2 * WINDOW_ENTRIES_MAX as u64, "{waiting} writes wait");
     }
 }
 
