@@ -38,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may go on without a byte in either direction. The store gives up earlier.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request that the store did not carry out is repeated.
-const RETRIES_MAX: u32 = 5;
+const RETRIES_MAX: u32 = 10;
 /// The longest pause that the store may ask for.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The most requests at the same time, and thus the most connections that are kept.

@@ -1,6 +1,7 @@
 //! `ashlar obj` against a server that misbehaves on purpose.
 
-use crate::harness::{PATIENCE, ashlar, reason, tag};
+use crate::harness::{PATIENCE, Process, ashlar, eventually, reason, tag};
+use rustix::process::Signal;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -123,7 +124,7 @@ fn what_was_certainly_not_done_is_tried_again() {
 fn trying_again_has_an_end() {
     let server = Scripted::answering(&vec![unavailable(); 20]);
     assert_eq!(reason(&server.put()), "ashlar: a: busy (503)");
-    assert_eq!(server.requests(), 6);
+    assert_eq!(server.requests(), 11);
 }
 
 #[test]
@@ -165,6 +166,20 @@ fn an_answer_that_breaks_off_does_not_become_a_file() {
     let (output, file) = server.get();
     assert!(reason(&output).contains("broke off"), "{output:?}");
     assert_eq!(file, None);
+}
+
+#[test]
+fn an_interrupted_get_leaves_nothing_behind() {
+    let fields = format!("ETag: {}\r\nContent-Length: 3\r\n", tag(b"abc"));
+    let server = Scripted::answering(&[format!("HTTP/1.1 200 OK\r\n{fields}\r\nab")]);
+    let log = server.directory.path().join("log");
+    let mut get = Process::start(&mut server.obj(&["get", "a", "got"]), &log);
+    let files = || fs::read_dir(server.directory.path()).unwrap().count();
+    eventually("a part of the file is there", || (files() == 2).then_some(()));
+    get.signal(Signal::INT);
+    assert!(!get.ended().success());
+    assert_eq!(get.log(), "ashlar: interrupted\n");
+    assert_eq!(files(), 1, "the log alone");
 }
 
 #[test]

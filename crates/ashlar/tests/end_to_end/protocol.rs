@@ -1,6 +1,7 @@
 //! HTTP/1.1 and 1.0 byte for byte, where curl cannot go.
 
 use crate::harness::{Store, content, tag};
+use std::{thread, time::Duration};
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
@@ -109,6 +110,32 @@ fn a_client_that_asks_first_is_told_to_go_on_or_not_to() {
     let mut wire = store.wire();
     wire.send(ask("/%ff"));
     assert_eq!(wire.reply().status, 400, "without a 100 before it");
+}
+
+#[test]
+fn a_slow_client_is_waited_for() {
+    const PIECES: usize = 16;
+    let store = Store::start();
+    let body = content(23, PIECES * 10);
+    let upload = |number: usize| {
+        let mut wire = store.wire();
+        wire.send(format!(
+            "PUT /slow/{number} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        for piece in body.chunks(10) {
+            // Longer, all together, than the store looks away from an idle connection.
+            thread::sleep(Duration::from_millis(200));
+            wire.send(piece);
+        }
+        assert_eq!(wire.reply().field("etag"), tag(&body));
+    };
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let upload = &upload;
+            scope.spawn(move || upload(number));
+        }
+    });
 }
 
 #[test]

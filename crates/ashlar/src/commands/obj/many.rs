@@ -100,7 +100,11 @@ impl Summary {
         if json {
             show::line(json!({"objects": objects, "bytes": bytes, "failed": failed}))?;
         } else if objects > 0 || failed == 0 {
-            show::line(format_args!("{done} {}, {}", show::objects(objects), show::size(bytes)))?;
+            let objects = show::objects(objects);
+            match bytes {
+                0 => show::line(format_args!("{done} {objects}"))?,
+                _ => show::line(format_args!("{done} {objects}, {}", show::size(bytes)))?,
+            }
         }
         match failed {
             0 => Ok(()),

@@ -81,11 +81,6 @@ impl Curl {
         Ok(Reply::last_of(&output.stdout))
     }
 
-    /// Runs it; whether curl is content. For bodies that go elsewhere.
-    pub(crate) fn completes(self) -> bool {
-        self.output().status.success()
-    }
-
     fn output(mut self) -> Output {
         if self.input.is_some() && !self.is_typed {
             // curl would call it a form.

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// How long a test waits for something that has to come. Only a failing test waits that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 

@@ -4,7 +4,7 @@ use super::{PATIENCE, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
@@ -72,6 +72,22 @@ impl Process {
     /// Waits until it has ended by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Waits until it has ended by itself, and looks at it meanwhile.
+    pub(crate) fn ended_after(&mut self, mut look: impl FnMut(u32)) -> ExitStatus {
+        let id = self.id();
+        eventually("the process ends", || {
+            look(id);
+            self.child.try_wait().unwrap()
+        })
+    }
+
+    /// What it printed on standard output; it has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stdout.take().expect("read once").read_to_string(&mut text).unwrap();
+        text
     }
 
     /// Whether it still runs.
