@@ -7,6 +7,9 @@ mod admin;
 mod body;
 pub mod config;
 mod front_end;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod listing;
 pub mod logging;
 mod metrics;

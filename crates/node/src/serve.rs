@@ -24,9 +24,9 @@ use crate::{
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::{future::Future, io, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Instant};
 
-/// What a service knows of the connection that a request came by.
+/// What a service knows of how a request came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionInfo {
     /// The client's address.
@@ -35,6 +35,8 @@ pub(crate) struct ConnectionInfo {
     pub(crate) secure: bool,
     /// The event-loop thread that it lives on, below [`Threads::count`].
     pub(crate) thread: usize,
+    /// When the request's head was there.
+    pub(crate) received: Instant,
 }
 
 /// Answers requests. A clone serves each connection.

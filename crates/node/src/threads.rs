@@ -6,7 +6,11 @@
 use std::{
     future::Future,
     io,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -132,35 +136,53 @@ impl Drop for AbortOnPanic {
 /// Tells everybody who holds a clone that the process drains: take nothing new, finish what is
 /// under way.
 #[derive(Clone, Debug)]
-pub(crate) struct Shutdown(watch::Receiver<bool>);
+pub(crate) struct Shutdown {
+    /// Read on every turn of every connection: cheaper than asking the channel.
+    drains: Arc<AtomicBool>,
+    /// Closes when the drain starts.
+    trigger: watch::Receiver<()>,
+}
 
 /// Starts the drain. Dropping it does as well.
 #[derive(Debug)]
-pub(crate) struct ShutdownTrigger(watch::Sender<bool>);
+pub(crate) struct ShutdownTrigger {
+    drains: Arc<AtomicBool>,
+    /// Dropped at the start of the drain.
+    signal: Mutex<Option<watch::Sender<()>>>,
+}
 
 impl Shutdown {
     /// Whether the drain has started.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
+        self.drains.load(Relaxed)
     }
 
     /// Waits for the start of the drain.
     pub(crate) async fn draining(mut self) {
-        // An error means that the trigger is gone, which drains as well.
-        let _ = self.0.wait_for(|draining| *draining).await;
+        // The only change there can be is the end of the channel.
+        while self.trigger.changed().await.is_ok() {}
     }
 }
 
 impl ShutdownTrigger {
     /// A trigger and its signal.
     pub(crate) fn new() -> (Self, Shutdown) {
-        let (sender, receiver) = watch::channel(false);
-        (Self(sender), Shutdown(receiver))
+        let drains = Arc::new(AtomicBool::new(false));
+        let (signal, trigger) = watch::channel(());
+        let shutdown = Shutdown { drains: Arc::clone(&drains), trigger };
+        (Self { drains, signal: Mutex::new(Some(signal)) }, shutdown)
     }
 
     /// Starts the drain.
     pub(crate) fn drain(&self) {
-        self.0.send_replace(true);
+        self.drains.store(true, Relaxed);
+        *self.signal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for ShutdownTrigger {
+    fn drop(&mut self) {
+        self.drain();
     }
 }
 

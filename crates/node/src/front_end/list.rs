@@ -76,10 +76,11 @@ impl Relay<'_> {
                 Err(problem) => {
                     let (id, name) = (self.id.text(), core.states.name(node));
                     tracing::info!(id, node = name, problem, "a storage node does not list");
-                    core.metrics.retried(node);
                     failed.insert(node);
                     let other = |node, _| !failed.contains(&node) && usable(node);
-                    waiting.extend(split(cover(&core.map, &partitions, other)?));
+                    let shares = split(cover(&core.map, &partitions, other)?);
+                    shares.iter().for_each(|(node, _)| core.metrics.retried(*node));
+                    waiting.extend(shares);
                 }
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// |---|---|
 /// | `ashlar_front_end_upstream_failures_total{storage,kind}` | requests to a storage node that failed (`unreachable`, `closed`, `timed_out`, `protocol`, `client`, `refused` for a 503) |
 /// | `ashlar_front_end_upstream_reconnects_total{storage}` | requests sent again because a kept connection was closed |
-/// | `ashlar_front_end_read_retries_total{storage}` | reads tried at another replica after this one failed |
+/// | `ashlar_front_end_read_retries_total{storage}` | reads tried at this node after another replica failed |
 /// | `ashlar_front_end_bodies_resumed_total{storage}` | bodies continued from this node after another one broke off |
 /// | `ashlar_front_end_storage_nodes_up` | storage nodes that answer |
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl UpstreamMetrics {
             "Requests sent again because a kept connection was closed",
         );
         let retries =
-            per_node("read_retries", "Reads tried at another replica after this one failed");
+            per_node("read_retries", "Reads tried at this node after another replica failed");
         let resumed = per_node(
             "bodies_resumed",
             "Bodies continued from this node after another one broke off",
@@ -95,7 +95,7 @@ impl UpstreamMetrics {
         self.node(node).reconnects.add(1);
     }
 
-    /// A read goes on to another replica because `node` failed.
+    /// A read goes on to `node` because another replica failed.
     pub(crate) fn retried(&self, node: NodeIndex) {
         self.node(node).read_retries.add(1);
     }

@@ -29,19 +29,20 @@ use crate::{
     threads::{Shutdown, Threads},
     tls::{CertificateSource, ServerTls, TlsError},
 };
+#[cfg(feature = "fuzzing")]
+pub(crate) use {resume::parse_content_range, upstream::fuzz_response_head};
+
 use health::NodeStates;
 use metrics::UpstreamMetrics;
 use service::Core;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use upstream::Upstream;
+use upstream::{SWEEP_INTERVAL, Upstream};
 
 /// How long the head of a chain may take to answer a write, if this host does not know: well above
 /// the time after which storage nodes give up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What an answer may take longer than the storage node's own time-out.
 const WRITE_MARGIN: Duration = Duration::from_secs(5);
-/// Between two looks for connections that have been idle for too long.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A front end that runs.
 pub(crate) struct Started {

@@ -35,6 +35,8 @@ pub(super) struct Relay<'a> {
     pub(super) id: &'a RequestId,
     /// The event-loop thread that the request runs on.
     pub(super) thread: usize,
+    /// When the request came.
+    pub(super) received: Instant,
 }
 
 impl Relay<'_> {
@@ -44,16 +46,16 @@ impl Relay<'_> {
         let partition = core.map.partition_of(key);
         let to_head = self.head.method == Method::HEAD;
         let bytes = request::relayed_head(self.head, self.id, Framing::None, false);
-        let deadline = Instant::now() + READ_DEADLINE;
+        let mut left = READ_DEADLINE;
         let mut tried = Tried::default();
         let mut refusal = None;
         while let Some((place, node)) = core.choose(partition, tried, self.thread) {
-            let left = deadline.saturating_duration_since(Instant::now());
+            if tried != Tried::default() {
+                left = READ_DEADLINE.saturating_sub(self.received.elapsed());
+                core.metrics.retried(node);
+            }
             if left.is_zero() {
                 break;
-            }
-            if tried != Tried::default() {
-                core.metrics.retried(node);
             }
             tried.add(place);
             let mut outgoing = Outgoing::read(bytes.clone(), to_head);

@@ -17,10 +17,7 @@ use crate::{
 use ashlar_object::{ClusterMap, NodeIndex, PartitionIndex};
 use http::{Request, Response, request::Parts};
 use hyper::body::{Body as _, Incoming};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 /// What all requests of a front end share.
 pub(crate) struct Core {
@@ -57,12 +54,9 @@ impl Service for FrontEnd {
     async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
         let (head, body) = request.into_parts();
         let id = RequestId::of(&head.headers);
-        let started = tracing::enabled!(tracing::Level::INFO).then(Instant::now);
         let mut response = self.answer(&head, body, &id, connection).await;
         response.headers_mut().insert(REQUEST_ID, id.value().clone());
-        if let Some(started) = started {
-            log(&head, &response, &id, connection, started);
-        }
+        log(&head, &response, &id, connection);
         response
     }
 }
@@ -75,7 +69,13 @@ impl FrontEnd {
         id: &RequestId,
         connection: ConnectionInfo,
     ) -> Response<Body> {
-        let relay = Relay { core: &self.0, head, id, thread: connection.thread };
+        let relay = Relay {
+            core: &self.0,
+            head,
+            id,
+            thread: connection.thread,
+            received: connection.received,
+        };
         match Target::of(head, !body.is_end_stream()) {
             Ok(Target::Read(key)) => relay.read(&key).await,
             Ok(Target::Write(key)) => {
@@ -90,20 +90,24 @@ impl FrontEnd {
 }
 
 /// One line for a request: what went wrong always, the rest for those who look closely.
-fn log(
-    head: &Parts,
-    response: &Response<Body>,
-    id: &RequestId,
-    connection: ConnectionInfo,
-    started: Instant,
-) {
-    let (id, status) = (id.text(), response.status().as_u16());
-    let (method, path, peer) = (&head.method, head.uri.path(), connection.peer);
-    let secure = connection.secure;
-    let ms = started.elapsed().as_millis();
+fn log(head: &Parts, response: &Response<Body>, id: &RequestId, connection: ConnectionInfo) {
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                id = id.text(),
+                method = %head.method,
+                path = head.uri.path(),
+                status = response.status().as_u16(),
+                peer = %connection.peer,
+                secure = connection.secure,
+                ms = connection.received.elapsed().as_millis(),
+                $message
+            )
+        };
+    }
     if response.status().is_server_error() {
-        tracing::info!(id, %method, path, status, %peer, secure, ms, "request failed");
+        line!(info, "request failed");
     } else {
-        tracing::debug!(id, %method, path, status, %peer, secure, ms, "request");
+        line!(debug, "request");
     }
 }

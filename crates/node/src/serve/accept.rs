@@ -9,7 +9,12 @@ use crate::{
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{io, net, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io, net,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -197,7 +202,8 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Permit) {
-        let info = ConnectionInfo { peer, secure: self.tls.is_some(), thread: self.thread };
+        let (secure, thread) = (self.tls.is_some(), self.thread);
+        let info = ConnectionInfo { peer, secure, thread, received: Instant::now() };
         let (tls, server) = (self.tls.clone(), Arc::clone(&self.server));
         tokio::spawn(connection::serve(stream, tls, info, server, permit));
     }

@@ -93,16 +93,21 @@ async fn converse<S: Service>(stream: ClientStream, info: ConnectionInfo, server
     let io = ClientIo::new(stream, Arc::clone(&progress), server.metrics.clone());
     let service = hyper::service::service_fn(|request| {
         let exchange = Exchange::start(&request, &progress, &server.metrics);
+        let info = ConnectionInfo { received: exchange.started, ..info };
         let response = server.service.call(request, info);
         async move { Ok::<_, Infallible>(exchange.answer(response.await)) }
     });
     let mut watch = Watch::new(&progress, server.limits);
     let end = {
         let mut http = pin!(server.protocol.serve_connection(TokioIo::new(io), service));
-        let mut draining = pin!(server.shutdown.clone().draining());
+        let mut draining = Some(pin!(server.shutdown.clone().draining()));
         let mut drains = false;
         poll_fn(|context| {
-            if !drains && draining.as_mut().poll(context).is_ready() {
+            // Polled once, the signal wakes this task when it comes; the flag tells so afterwards.
+            if let Some(draining) = draining.take() {
+                let _ = draining.poll(context);
+            }
+            if !drains && server.shutdown.is_draining() {
                 drains = true;
                 // Ends the connection at once if it is idle, else after the response under way.
                 http.as_mut().graceful_shutdown();
@@ -161,7 +166,6 @@ struct Watch<'a> {
     progress: &'a Progress,
     limits: Limits,
     waits_for: WaitsFor,
-    since: Instant,
     timer: LazyTimer,
 }
 
@@ -180,13 +184,7 @@ enum WaitsFor {
 
 impl<'a> Watch<'a> {
     fn new(progress: &'a Progress, limits: Limits) -> Self {
-        Self {
-            progress,
-            limits,
-            waits_for: WaitsFor::Service,
-            since: Instant::now(),
-            timer: LazyTimer::default(),
-        }
+        Self { progress, limits, waits_for: WaitsFor::Service, timer: LazyTimer::default() }
     }
 
     /// Ready when the client has been too slow.
@@ -201,8 +199,7 @@ impl<'a> Watch<'a> {
                 WaitsFor::Service => None,
                 WaitsFor::Room(_) => Some(self.limits.stall_timeout),
             };
-            self.since = Instant::now();
-            self.timer.set(timeout.map(|timeout| self.since + timeout));
+            self.timer.set(timeout.map(|timeout| Instant::now() + timeout));
         }
         self.timer.poll(context)
     }

@@ -21,7 +21,7 @@ pub(super) struct Exchange {
     progress: Arc<Progress>,
     metrics: ServerMetrics,
     kind: Kind,
-    started: Instant,
+    pub(super) started: Instant,
 }
 
 impl Exchange {

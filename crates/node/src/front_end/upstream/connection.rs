@@ -32,8 +32,8 @@ pub(super) struct Connection {
     /// What has come of the next response.
     received: BytesMut,
     timer: LazyTimer,
-    /// When its last response ended.
-    pub(super) last_used: Instant,
+    /// When its last response ended, on its pool's clock.
+    pub(super) last_used: u64,
 }
 
 /// How long a storage node may take.
@@ -57,12 +57,7 @@ impl Connection {
     pub(super) async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            received: BytesMut::new(),
-            timer: LazyTimer::default(),
-            last_used: Instant::now(),
-        })
+        Ok(Self { stream, received: BytesMut::new(), timer: LazyTimer::default(), last_used: 0 })
     }
 
     /// Whether an idle connection still is: a storage node that sends without being asked, or has
@@ -86,6 +81,8 @@ impl Connection {
         outgoing: &mut Outgoing<'_>,
         timeouts: Timeouts,
     ) -> Result<Answer, Failure> {
+        // The deadline of the request before must not pass while this one waits for its client.
+        self.timer.set(None);
         let mut wait = Wait { waits_for: WaitsFor::Client, timeouts, interim: 0, deaf: false };
         poll_fn(|context| self.poll_exchange(context, outgoing, &mut wait)).await
     }

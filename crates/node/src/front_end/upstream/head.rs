@@ -3,6 +3,7 @@
 use crate::front_end::fields::{ConnectionOptions, is_hop_by_hop};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use std::mem::MaybeUninit;
 
 /// The longest head of a response.
 pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -54,9 +55,11 @@ pub(crate) fn parse(
     bytes: &Bytes,
     to_head: bool,
 ) -> Result<Option<(ResponseHead, usize)>, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut response = httparse::Response::new(&mut fields);
-    let head_bytes = match response.parse(bytes)? {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let parsed = parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+    let head_bytes = match parsed? {
         httparse::Status::Complete(head_bytes) => head_bytes,
         httparse::Status::Partial if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
         httparse::Status::Partial => return Err(HeadError::TooLong),
@@ -72,6 +75,21 @@ pub(crate) fn parse(
         relayed.add(name, value.map_err(http::Error::from)?)?;
     }
     Ok(Some((relayed.finish(status, version, to_head)?, head_bytes)))
+}
+
+/// For the fuzzer: what is read of the first `cut` bytes agrees with what is read of all.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_response_head(bytes: &Bytes, cut: usize, to_head: bool) {
+    let part = parse(&bytes.slice(..cut.min(bytes.len())), to_head);
+    let whole = parse(bytes, to_head);
+    match part {
+        Ok(None) | Err(HeadError::TooLong) => {}
+        part => assert_eq!(part, whole),
+    }
+    if let Ok(Some((head, head_bytes))) = whole {
+        assert!(head_bytes <= bytes.len());
+        assert!(!head.headers.keys().any(is_hop_by_hop));
+    }
 }
 
 /// Collects the fields of a head.

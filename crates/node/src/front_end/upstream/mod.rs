@@ -11,6 +11,9 @@ mod head;
 mod outgoing;
 mod pool;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use head::fuzz_response_head;
+
 pub(crate) use body::UpstreamBody;
 pub(crate) use connection::Timeouts;
 pub(crate) use head::ResponseHead;
@@ -21,11 +24,14 @@ use crate::body::BodyError;
 use ashlar_object::NodeIndex;
 use connection::Connection;
 use pool::{NodePool, Occupied};
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration, time::Instant};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a connection to a storage node may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two looks for connections that have been idle for too long.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The storage nodes as the front end reaches them.
 pub(crate) struct Upstream {
@@ -125,10 +131,10 @@ impl Upstream {
         self.pools.iter().for_each(|nodes| nodes[usize::from(node.0)].clear());
     }
 
-    /// Closes the connections of `thread` that have been idle for too long.
+    /// Closes the connections of `thread` that have been idle for too long; to be called every
+    /// [`SWEEP_INTERVAL`].
     pub(crate) fn sweep(&self, thread: usize) {
-        let now = Instant::now();
-        self.pools[thread].iter().for_each(|pool| pool.sweep(now));
+        self.pools[thread].iter().for_each(|pool| pool.sweep());
     }
 
     async fn send_afresh(
