@@ -40,6 +40,32 @@ fn a_lost_storage_node_costs_writes_for_a_while_and_no_data() {
 }
 
 #[test]
+fn downloads_go_on_when_their_storage_node_dies() {
+    // More than all buffers on the way hold.
+    const BYTES: usize = 32 << 20;
+    let mut cluster = Cluster::start();
+    let bytes = content(24, BYTES);
+    eventually("the chain takes the write", || {
+        let put = cluster.curl("/large").put(bytes.clone()).run();
+        (put.status == 201).then_some(())
+    });
+    // Enough of them that every storage node serves some.
+    let mut downloads: Vec<_> = (0..2 * STORAGE_NODES).map(|_| cluster.wire()).collect();
+    for download in &mut downloads {
+        download.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(download.reply_head().status, 200);
+    }
+    cluster.kill_storage(LOST);
+    for mut download in downloads {
+        assert!(download.exactly(BYTES) == bytes, "a download is not what was stored");
+    }
+    assert!(
+        cluster.counter("ashlar_front_end_bodies_resumed_total") > 0,
+        "no download was disturbed"
+    );
+}
+
+#[test]
 fn an_acknowledged_write_is_seen_at_every_replica_at_once() {
     const WRITES: usize = 60;
     let cluster = Cluster::start();

@@ -1,7 +1,11 @@
 //! HTTPS with the self-signed certificate that a store makes.
 
-use crate::harness::{Curl, Store, ashlar, content, reason};
-use std::path::PathBuf;
+use crate::harness::{Curl, Store, ashlar, content, eventually, reason};
+use rustix::process::Signal;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn start() -> (Store, String, PathBuf) {
     let store = Store::with(&["--https", "127.0.0.1:0"]);
@@ -28,6 +32,22 @@ fn objects_are_served_over_tls_1_2_and_1_3() {
     let by_name = Curl::new(&format!("{localhost}/1.2"));
     let by_name = by_name.with(["--cacert", certificate.to_str().unwrap(), "--ipv4"]);
     assert_eq!(by_name.run().status, 200);
+}
+
+#[test]
+fn a_new_certificate_is_served_after_sighup() {
+    let (store, https, certificate) = start();
+    let (_other, _, other_certificate) = start();
+    let is_served = |certificate: &Path| {
+        let curl = Curl::new(&https).with(["--cacert", certificate.to_str().unwrap()]);
+        curl.attempt().is_ok_and(|reply| reply.status == 200)
+    };
+    assert!(is_served(&certificate) && !is_served(&other_certificate));
+    for name in ["certificate.pem", "private-key.pem"] {
+        fs::copy(other_certificate.with_file_name(name), certificate.with_file_name(name)).unwrap();
+    }
+    store.process.signal(Signal::HUP);
+    eventually("the new certificate is served", || is_served(&other_certificate).then_some(()));
 }
 
 #[test]

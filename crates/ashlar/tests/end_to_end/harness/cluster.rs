@@ -13,6 +13,7 @@ pub(crate) struct Cluster {
     front_end: Process,
     storage: Vec<Process>,
     http: SocketAddr,
+    admin: SocketAddr,
     addresses: Vec<StorageAddresses>,
     directory: TempDir,
 }
@@ -62,7 +63,7 @@ impl Cluster {
         }
         let front_end = run_node(&directory, "front-end");
         is_ready(admin);
-        Self { front_end, storage, http, addresses, directory }
+        Self { front_end, storage, http, admin, addresses, directory }
     }
 
     /// A request of curl to the front end.
@@ -83,6 +84,16 @@ impl Cluster {
     /// A connection to one storage node.
     pub(crate) fn wire_storage(&self, index: usize) -> Wire {
         Wire::connect(self.addresses[index].http)
+    }
+
+    /// The sum of a counter of the front end over all its labels.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let metrics = Curl::new(&format!("http://{}/metrics", self.admin)).run().text();
+        let is_sample = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let samples: Vec<_> = metrics.lines().filter(is_sample).collect();
+        assert!(!samples.is_empty(), "no counter {name} in:\n{metrics}");
+        let value = |sample: &str| sample.rsplit(' ').next()?.parse::<u64>().ok();
+        samples.iter().map(|sample| value(sample).expect("a whole number")).sum()
     }
 
     /// Kills a storage node with `kill -9`.
