@@ -1,14 +1,21 @@
 //! Doors for the fuzzer into parsers that nothing outside of the crate calls.
 
-use crate::{front_end, listing::ListQuery};
-use bytes::Bytes;
+use crate::{front_end, listing::ListQuery, serve};
 
 /// A storage node's response, in two pieces: whatever the cut, the whole gives the same head.
 ///
 /// # Panics
 /// When it does not.
 pub fn response_head(bytes: &[u8], cut: usize, to_head: bool) {
-    front_end::fuzz_response_head(&Bytes::copy_from_slice(bytes), cut, to_head);
+    front_end::fuzz_response_head(bytes, cut, to_head);
+}
+
+/// A client's simple request, in two pieces: whatever the cut, the whole gives the same request.
+///
+/// # Panics
+/// When it does not.
+pub fn simple_request(bytes: &[u8], cut: usize, limit_bytes: usize) {
+    serve::fuzz_request(bytes, cut, limit_bytes);
 }
 
 /// The query of a listing and a Content-Range: refused, or the same when written again.

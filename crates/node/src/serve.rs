@@ -6,6 +6,7 @@
 //! - [`accept`] listens on every thread and keeps the number of connections within its limit,
 //! - [`connection`] runs one connection,
 //! - [`client`] is what hyper reads from and writes to, and remembers what the connection waits for,
+//! - [`short`] answers simple reads without hyper, where a service can,
 //! - [`exchange`] counts one request and its response.
 
 mod accept;
@@ -13,8 +14,12 @@ mod client;
 mod connection;
 mod exchange;
 mod metrics;
+mod short;
 
 pub(crate) use metrics::ServerMetrics;
+#[cfg(feature = "fuzzing")]
+pub(crate) use short::fuzz_request;
+pub(crate) use short::{ShortAnswer, ShortRequest};
 
 use crate::{
     body::Body,
@@ -24,7 +29,13 @@ use crate::{
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    future::{Future, Ready},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
 
 /// What a service knows of how a request came.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +58,17 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         connection: ConnectionInfo,
     ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Answers a read the short way: from text to text, without hyper. None for a request that
+    /// [`Service::call`] must answer; the connection stays with hyper from then on.
+    fn short<'s>(
+        &'s self,
+        request: &ShortRequest<'_>,
+        connection: ConnectionInfo,
+    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<'s, Self>> {
+        let _ = (request, connection);
+        None::<Ready<ShortAnswer>>
+    }
 }
 
 /// Listens on `address`, encrypted if there is `tls`, from every thread and answers with `service`.

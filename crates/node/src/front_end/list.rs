@@ -3,7 +3,7 @@
 use super::{
     cover::{Share, cover},
     relay::{READ_TIMEOUT, Relay},
-    request,
+    request::{HeadWriter, RequestId},
     upstream::{Outgoing, Timeouts, UpstreamResponse},
 };
 use crate::{
@@ -16,7 +16,7 @@ use ashlar_object::{
     list::{Page, merge},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::{HeaderValue, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use std::{collections::HashSet, future::poll_fn};
 
 /// Partitions that one request asks for: the field that names them stays well below the limit of
@@ -29,12 +29,12 @@ const PAGE_BYTES_MAX: u64 = 8 << 20;
 
 impl Relay<'_> {
     /// Answers with one page.
-    pub(super) async fn list(self) -> Response<Body> {
-        let query = match ListQuery::parse(self.head.uri.query().unwrap_or_default()) {
+    pub(super) async fn list(self, query: &str, id: &RequestId) -> Response<Body> {
+        let query = match ListQuery::parse(query) {
             Ok(query) => query,
             Err(message) => return response::text(StatusCode::BAD_REQUEST, message),
         };
-        match self.page(&query).await {
+        match self.page(&query, id).await {
             Ok(page) => {
                 let json = serde_json::to_vec(&page).expect("a page has no maps to fail on");
                 let mut response = Response::new(Body::full(json));
@@ -49,7 +49,7 @@ impl Relay<'_> {
     }
 
     /// Merges the pages of all partitions. When a node fails, others take its partitions.
-    async fn page(self, query: &ListQuery) -> Result<Page, PartitionIndex> {
+    async fn page(self, query: &ListQuery, id: &RequestId) -> Result<Page, PartitionIndex> {
         let core = self.core;
         let mut failed: HashSet<NodeIndex> = HashSet::new();
         let all: Vec<_> = core.map.partitions().collect();
@@ -61,9 +61,9 @@ impl Relay<'_> {
             while asked.len() < REQUESTS_MAX
                 && let Some((node, partitions)) = waiting.pop()
             {
-                asked.push(
-                    async move { (self.ask(node, &partitions, query).await, node, partitions) },
-                );
+                asked.push(async move {
+                    (self.ask(node, &partitions, query, id).await, node, partitions)
+                });
             }
             let Some((answer, node, partitions)) = asked.next().await else {
                 return Ok(merged.unwrap_or_default());
@@ -74,8 +74,13 @@ impl Relay<'_> {
                     merged = Some(merge(&query.request, pages));
                 }
                 Err(problem) => {
-                    let (id, name) = (self.id.text(), core.states.name(node));
-                    tracing::info!(id, node = name, problem, "a storage node does not list");
+                    let name = core.states.name(node);
+                    tracing::info!(
+                        id = id.text(),
+                        node = name,
+                        problem,
+                        "a storage node does not list"
+                    );
                     failed.insert(node);
                     let other = |node, _| !failed.contains(&node) && usable(node);
                     let shares = split(cover(&core.map, &partitions, other)?);
@@ -92,14 +97,11 @@ impl Relay<'_> {
         node: NodeIndex,
         partitions: &[PartitionIndex],
         query: &ListQuery,
+        id: &RequestId,
     ) -> Result<Page, String> {
-        let uri: Uri = format!("/?{}", query.to_query())
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| error.to_string())?;
-        let wanted = format_partitions(partitions);
-        let name = PARTITIONS_HEADER;
-        let fields = [(name.as_str(), wanted.as_bytes())];
-        let mut outgoing = Outgoing::read(request::own_head(&uri, None, self.id, &fields), false);
+        let mut head = HeadWriter::new("GET", &format!("/?{}", query.to_query()), None, id);
+        head.field(PARTITIONS_HEADER.as_str(), format_partitions(partitions).as_bytes());
+        let mut outgoing = Outgoing::read(head.finish(), false);
         let stall = self.core.limits.stall_timeout;
         let timeouts = Timeouts { response: READ_TIMEOUT, stall };
         match self.core.upstream.send(self.thread, node, &mut outgoing, timeouts).await {

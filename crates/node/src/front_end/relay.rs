@@ -2,16 +2,16 @@
 
 use super::{
     balance::Tried,
-    request::{self, Framing, RequestId},
+    request::{self, Framing, ReadRequest, RequestId},
     resume::{ResumePoint, ResumingBody},
     service::Core,
-    upstream::{Content, Failure, FailureKind, Outgoing, Timeouts, UpstreamResponse},
+    upstream::{Content, Failure, FailureKind, Outgoing, ResponseHead, Timeouts, UpstreamResponse},
 };
 use crate::{
     body::{Body, RequestBody},
     response,
 };
-use ashlar_object::{Key, NodeIndex, PartitionIndex};
+use ashlar_object::{Key, NodeIndex};
 use http::{HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as _;
 use std::{
@@ -27,25 +27,28 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// Ends a client's connection.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// What a request's relay needs besides its head.
+/// What relaying a request needs besides the request.
 #[derive(Clone, Copy)]
 pub(super) struct Relay<'a> {
     pub(super) core: &'a Arc<Core>,
-    pub(super) head: &'a Parts,
-    pub(super) id: &'a RequestId,
     /// The event-loop thread that the request runs on.
     pub(super) thread: usize,
     /// When the request came.
     pub(super) received: Instant,
 }
 
+/// The answer to a read.
+pub(super) enum ReadAnswer {
+    /// A storage node's.
+    Node(ResponseHead, Body),
+    /// None of them has one.
+    Refusal(Response<Body>),
+}
+
 impl Relay<'_> {
-    /// Reads from the replicas of the key's chain, one after the other, until one answers.
-    pub(super) async fn read(self, key: &Key) -> Response<Body> {
-        let core = self.core;
-        let partition = core.map.partition_of(key);
-        let to_head = self.head.method == Method::HEAD;
-        let bytes = request::relayed_head(self.head, self.id, Framing::None, false);
+    /// Reads from the replicas of a chain, one after the other, until one answers.
+    pub(super) async fn read(self, request: &ReadRequest) -> ReadAnswer {
+        let (core, partition) = (self.core, request.partition);
         let mut left = READ_DEADLINE;
         let mut tried = Tried::default();
         let mut refusal = None;
@@ -58,7 +61,7 @@ impl Relay<'_> {
                 break;
             }
             tried.add(place);
-            let mut outgoing = Outgoing::read(bytes.clone(), to_head);
+            let mut outgoing = Outgoing::read(request.head.clone(), request.to_head);
             let timeouts =
                 Timeouts { response: READ_TIMEOUT.min(left), stall: core.limits.stall_timeout };
             match core.upstream.send(self.thread, node, &mut outgoing, timeouts).await {
@@ -66,50 +69,54 @@ impl Relay<'_> {
                     core.metrics.refused(node);
                     refusal = Some(answer);
                 }
-                Ok(answer) => return self.answer_read(partition, answer),
-                Err(failure) => self.failed(node, &failure),
+                Ok(answer) => return self.answer_read(request, answer),
+                Err(failure) => self.failed(&request.id, node, &failure),
             }
         }
         match refusal {
-            Some(answer) => relayed(answer),
+            Some(answer) => self.answer_read(request, answer),
             None => {
-                response::unavailable(format!("no replica of partition {} answers", partition.0))
+                let message = format!("no replica of partition {} answers", partition.0);
+                ReadAnswer::Refusal(response::unavailable(message))
             }
         }
     }
 
     /// Relays a replica's answer; its body will go on from another replica if it breaks off.
-    fn answer_read(
-        self,
-        partition: PartitionIndex,
-        mut answer: UpstreamResponse,
-    ) -> Response<Body> {
+    fn answer_read(self, request: &ReadRequest, mut answer: UpstreamResponse) -> ReadAnswer {
         let body = match answer.body.take_whole() {
             Some(bytes) => Body::full(bytes),
             None => {
-                let point = ResumePoint::of(self.head, self.id, &answer.head);
+                let point = ResumePoint::of(request, &answer.head);
                 let (core, thread) = (Arc::clone(self.core), self.thread);
-                Body::boxed(ResumingBody::new(core, thread, partition, point, answer.body))
+                let (partition, source) = (request.partition, answer.body);
+                Body::boxed(ResumingBody::new(core, thread, partition, point, source))
             }
         };
-        with_head(answer.head, body)
+        ReadAnswer::Node(answer.head, body)
     }
 
     /// Writes at the head of the key's chain. What a failure means is certain: either nothing has
     /// been written, or nobody knows.
-    pub(super) async fn write(self, key: &Key, body: &mut RequestBody) -> Response<Body> {
+    pub(super) async fn write(
+        self,
+        key: &Key,
+        head: &Parts,
+        id: &RequestId,
+        body: &mut RequestBody,
+    ) -> Response<Body> {
         let core = self.core;
         let node = core.map.chain(core.map.partition_of(key))[0];
         let name = core.states.name(node);
         if !core.states.is_usable(node) {
             return response::unavailable(format!("{name}, the head of the key's chain, is down"));
         }
-        let expects_continue = expects_continue(self.head) && !body.is_end_stream();
-        let framing = match self.head.method {
+        let expects_continue = expects_continue(head) && !body.is_end_stream();
+        let framing = match head.method {
             Method::PUT => Framing::of(body),
             _ => Framing::None,
         };
-        let bytes = request::relayed_head(self.head, self.id, framing, expects_continue);
+        let bytes = request::write_head(head, id, framing, expects_continue);
         let content = match framing {
             Framing::None | Framing::Length(0) => Content::None,
             Framing::Length(_) => Content::Sized(body),
@@ -131,7 +138,7 @@ impl Relay<'_> {
                 format!("nothing was written: {failure}"),
             ),
             Err(failure) => {
-                self.failed(node, &failure);
+                self.failed(id, node, &failure);
                 if outgoing.is_sent() {
                     let message = format!("it is unknown whether {name} has written: {failure}");
                     response::text(StatusCode::GATEWAY_TIMEOUT, message)
@@ -142,9 +149,9 @@ impl Relay<'_> {
         }
     }
 
-    fn failed(self, node: NodeIndex, failure: &Failure) {
+    fn failed(self, id: &RequestId, node: NodeIndex, failure: &Failure) {
         let name = self.core.states.name(node);
-        tracing::info!(id = self.id.text(), node = name, %failure, "a storage node failed a request");
+        tracing::info!(id = id.text(), node = name, %failure, "a storage node failed a request");
         self.core.states.failed(node, failure);
     }
 }
@@ -172,12 +179,13 @@ fn relayed(mut answer: UpstreamResponse) -> Response<Body> {
         Some(bytes) => Body::full(bytes),
         None => Body::boxed(answer.body),
     };
-    with_head(answer.head, body)
+    with_head(&answer.head, body)
 }
 
-fn with_head(head: super::upstream::ResponseHead, body: Body) -> Response<Body> {
+/// A response with a storage node's head.
+pub(super) fn with_head(head: &ResponseHead, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
+    *response.headers_mut() = head.headers();
     response
 }

@@ -1,13 +1,13 @@
 //! What a client asks for, checked before anything is done about it.
 
-use super::fields::{self, REQUEST_ID};
+use super::fields::{self, ConnectionOptions, REQUEST_ID};
 use crate::{
     body::{Body, RequestBody},
     response,
 };
-use ashlar_object::Key;
+use ashlar_object::{Key, PartitionIndex};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request};
 use http_body::Body as _;
 use std::cell::Cell;
 
@@ -15,6 +15,8 @@ use std::cell::Cell;
 const ALLOWED: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 /// The longest request identifier that is taken from a client.
 const ID_BYTES_MAX: usize = 64;
+/// Digits of an identifier that is made here.
+const NEW_ID_DIGITS: usize = 16;
 /// Most requests' heads fit.
 const HEAD_BYTES: usize = 512;
 
@@ -87,39 +89,58 @@ fn allow(mut response: Response<Body>) -> Response<Body> {
 }
 
 /// Names one request in the logs of every host that it passes.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(HeaderValue);
+#[derive(Clone, Copy)]
+pub(super) struct RequestId {
+    text: [u8; ID_BYTES_MAX],
+    length: usize,
+}
 
 impl RequestId {
     /// The client's, if it is short and printable, or a new one.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let short = |value: &&HeaderValue| {
-            let bytes = value.as_bytes();
-            (1..=ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    pub(super) fn of(given: Option<&[u8]>) -> Self {
+        let short = |given: &&[u8]| {
+            (1..=ID_BYTES_MAX).contains(&given.len()) && given.iter().all(u8::is_ascii_graphic)
         };
-        headers.get(REQUEST_ID).filter(short).cloned().map_or_else(Self::new, Self)
+        let mut text = [0; ID_BYTES_MAX];
+        let length = match given.filter(short) {
+            Some(given) => {
+                text[..given.len()].copy_from_slice(given);
+                given.len()
+            }
+            None => {
+                let number = next_number();
+                for (at, digit) in text[..NEW_ID_DIGITS].iter_mut().enumerate() {
+                    *digit = b"0123456789abcdef"[(number >> (4 * at) & 0xf) as usize];
+                }
+                NEW_ID_DIGITS
+            }
+        };
+        Self { text, length }
     }
 
-    fn new() -> Self {
-        thread_local! {
-            static NEXT: Cell<u64> = Cell::new(rand::random());
-        }
-        // An odd step comes back to a number only after all others.
-        let number = NEXT.replace(NEXT.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
-        let digit = |at| b"0123456789abcdef"[(number >> (4 * at) & 0xf) as usize];
-        let digits: [u8; 16] = std::array::from_fn(digit);
-        Self(HeaderValue::from_bytes(&digits).expect("digits are printable"))
-    }
-
-    /// As a field's value.
-    pub(super) fn value(&self) -> &HeaderValue {
-        &self.0
+    /// As bytes of printable ASCII.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.text[..self.length]
     }
 
     /// As text, for logs.
     pub(super) fn text(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        std::str::from_utf8(self.bytes()).expect("it is ASCII")
     }
+
+    /// As a field's value.
+    pub(super) fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(self.bytes()).expect("it is printable")
+    }
+}
+
+/// Another number for each call in this process, and hardly one of another process's.
+fn next_number() -> u64 {
+    thread_local! {
+        static NEXT: Cell<u64> = Cell::new(rand::random());
+    }
+    // An odd step comes back to a number only after all others.
+    NEXT.replace(NEXT.get().wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
 /// How the body of a relayed request is framed.
@@ -140,63 +161,121 @@ impl Framing {
     }
 }
 
-/// The head of a client's request as a storage node gets it.
-pub(super) fn relayed_head(
+/// The head of a request to a storage node, as it is being written.
+pub(super) struct HeadWriter(Vec<u8>);
+
+impl HeadWriter {
+    /// Starts with the request line and what every request has. An object's query has no meaning:
+    /// `target` is a path, or the root's with the query of a listing.
+    pub(super) fn new(method: &str, target: &str, host: Option<&[u8]>, id: &RequestId) -> Self {
+        let mut text = Vec::with_capacity(HEAD_BYTES);
+        for part in [method, " ", target, " HTTP/1.1\r\n"] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        let mut head = Self(text);
+        head.field("host", host.unwrap_or(b"storage"));
+        head.field(REQUEST_ID, id.bytes());
+        head
+    }
+
+    /// Goes on after what a head has that begins with `start`.
+    pub(super) fn resume(start: &[u8]) -> Self {
+        Self(start.to_vec())
+    }
+
+    /// Writes a field.
+    pub(super) fn field(&mut self, name: &str, value: &[u8]) {
+        fields::write(&mut self.0, name, value);
+    }
+
+    /// Writes the client's fields that are relayed.
+    pub(super) fn relay<'f>(
+        &mut self,
+        fields: impl Iterator<Item = (&'f str, &'f [u8])>,
+        options: &ConnectionOptions,
+    ) {
+        fields::write_relayed(fields, options, &mut self.0);
+    }
+
+    /// Bytes written so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The head.
+    pub(super) fn finish(mut self) -> Bytes {
+        self.0.extend_from_slice(b"\r\n");
+        self.0.into()
+    }
+}
+
+/// A read, ready to be sent to a replica.
+pub(super) struct ReadRequest {
+    pub(super) partition: PartitionIndex,
+    /// It is a HEAD.
+    pub(super) to_head: bool,
+    /// What a storage node gets.
+    pub(super) head: Bytes,
+    /// Bytes of the head that any request for the same object begins with.
+    pub(super) start_bytes: usize,
+    pub(super) id: RequestId,
+}
+
+impl ReadRequest {
+    /// A read of the object at `path`, with the client's fields.
+    pub(super) fn new<'f>(
+        partition: PartitionIndex,
+        to_head: bool,
+        path: &str,
+        host: Option<&[u8]>,
+        fields: impl Iterator<Item = (&'f str, &'f [u8])>,
+        options: &ConnectionOptions,
+        id: RequestId,
+    ) -> Self {
+        let mut head = HeadWriter::new(if to_head { "HEAD" } else { "GET" }, path, host, &id);
+        let start_bytes = head.len();
+        head.relay(fields, options);
+        Self { partition, to_head, head: head.finish(), start_bytes, id }
+    }
+
+    /// A read as hyper has parsed it.
+    pub(super) fn of(partition: PartitionIndex, head: &request::Parts, id: RequestId) -> Self {
+        let to_head = head.method == Method::HEAD;
+        let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+        let options = ConnectionOptions::of(&head.headers);
+        Self::new(partition, to_head, head.uri.path(), host, pairs(&head.headers), &options, id)
+    }
+
+    /// The path, for logs.
+    pub(super) fn path(&self) -> &str {
+        let line = self.head.split(|byte| *byte == b' ').nth(1);
+        line.and_then(|path| std::str::from_utf8(path).ok()).unwrap_or_default()
+    }
+}
+
+/// The head of a client's write as a storage node gets it.
+pub(super) fn write_head(
     head: &request::Parts,
     id: &RequestId,
     framing: Framing,
     expects_continue: bool,
 ) -> Bytes {
-    let host = head.headers.get(header::HOST);
-    let mut text = start(&head.method, &head.uri, host, id);
-    fields::write_relayed(&head.headers, &mut text);
+    let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let mut text = HeadWriter::new(head.method.as_str(), head.uri.path(), host, id);
+    text.relay(pairs(&head.headers), &ConnectionOptions::of(&head.headers));
     match framing {
         Framing::None => {}
-        Framing::Length(length) => {
-            fields::write(&mut text, "content-length", length.to_string().as_bytes());
-        }
-        Framing::Chunked => fields::write(&mut text, "transfer-encoding", b"chunked"),
+        Framing::Length(length) => text.field("content-length", length.to_string().as_bytes()),
+        Framing::Chunked => text.field("transfer-encoding", b"chunked"),
     }
     if expects_continue {
-        fields::write(&mut text, "expect", b"100-continue");
+        text.field("expect", b"100-continue");
     }
-    end(text)
+    text.finish()
 }
 
-/// The head of a request of our own.
-pub(super) fn own_head(
-    uri: &Uri,
-    host: Option<&HeaderValue>,
-    id: &RequestId,
-    fields: &[(&str, &[u8])],
-) -> Bytes {
-    let mut text = start(&Method::GET, uri, host, id);
-    for (name, value) in fields {
-        fields::write(&mut text, name, value);
-    }
-    end(text)
-}
-
-/// The request line up to the host. An object's query has no meaning, so it stays behind; the
-/// root's is the listing.
-fn start(method: &Method, uri: &Uri, host: Option<&HeaderValue>, id: &RequestId) -> Vec<u8> {
-    let mut text = Vec::with_capacity(HEAD_BYTES);
-    text.extend_from_slice(method.as_str().as_bytes());
-    text.push(b' ');
-    let target = match uri.path() {
-        "/" => uri.path_and_query().map_or("/", |target| target.as_str()),
-        path => path,
-    };
-    text.extend_from_slice(target.as_bytes());
-    text.extend_from_slice(b" HTTP/1.1\r\n");
-    fields::write(&mut text, "host", host.map_or(b"storage", HeaderValue::as_bytes));
-    fields::write(&mut text, REQUEST_ID.as_str(), id.0.as_bytes());
-    text
-}
-
-fn end(mut text: Vec<u8>) -> Bytes {
-    text.extend_from_slice(b"\r\n");
-    text.into()
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 #[cfg(test)]
@@ -263,11 +342,7 @@ mod tests {
 
     #[test]
     fn a_sensible_identifier_is_kept_and_others_are_replaced() {
-        let id = |value: &str| {
-            RequestId::of(&head("GET", "/", &[("x-ashlar-request-id", value)]).headers)
-                .text()
-                .to_string()
-        };
+        let id = |given: &str| RequestId::of(Some(given.as_bytes())).text().to_string();
         assert_eq!(id("abc-1"), "abc-1");
         for bad in ["", "a b", "é", &"x".repeat(65)] {
             assert_eq!(id(bad).len(), 16, "{bad}");
@@ -277,19 +352,29 @@ mod tests {
     }
 
     #[test]
-    fn a_relayed_head_has_our_framing_and_no_query() {
+    fn a_write_has_our_framing_and_no_query() {
         let put = head(
             "PUT",
             "/a%20b?versionId=1",
-            &[("host", "h"), ("x-amz-meta-a", "b"), (REQUEST_ID.as_str(), "id")],
+            &[("host", "h"), ("x-amz-meta-a", "b"), ("connection", "x-hop"), ("x-hop", "1")],
         );
-        let id = RequestId::of(&put.headers);
+        let id = RequestId::of(Some(b"id"));
         assert_eq!(
-            relayed_head(&put, &id, Framing::Length(3), true),
+            write_head(&put, &id, Framing::Length(3), true),
             "PUT /a%20b HTTP/1.1\r\nhost: h\r\nx-ashlar-request-id: id\r\nx-amz-meta-a: b\r\n\
              content-length: 3\r\nexpect: 100-continue\r\n\r\n"
         );
-        let chunked = relayed_head(&put, &id, Framing::Chunked, false);
+        let chunked = write_head(&put, &id, Framing::Chunked, false);
         assert!(chunked.ends_with(b"transfer-encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_read_can_be_asked_for_again_with_other_fields() {
+        let get = head("GET", "/a?b", &[("host", "h"), ("range", "bytes=0-1")]);
+        let read = ReadRequest::of(PartitionIndex(0), &get, RequestId::of(Some(b"id")));
+        let start = "GET /a HTTP/1.1\r\nhost: h\r\nx-ashlar-request-id: id\r\n";
+        assert_eq!(read.head, format!("{start}range: bytes=0-1\r\n\r\n"));
+        assert_eq!(&read.head[..read.start_bytes], start.as_bytes());
+        assert_eq!(read.path(), "/a");
     }
 }

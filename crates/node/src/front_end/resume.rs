@@ -3,14 +3,14 @@
 use super::{
     balance::Tried,
     relay::READ_TIMEOUT,
-    request::{self, RequestId},
+    request::{HeadWriter, ReadRequest, RequestId},
     service::Core,
     upstream::{Failure, Outgoing, ResponseHead, Timeouts, UpstreamBody},
 };
 use crate::body::BodyError;
 use ashlar_object::{NodeIndex, PartitionIndex};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
     future::Future,
@@ -26,11 +26,11 @@ const CREDIT_BYTES: u64 = 16 << 20;
 
 /// How to ask for the rest of a body.
 pub(super) struct ResumePoint {
-    uri: Uri,
-    host: Option<HeaderValue>,
+    /// What every request for the object begins with.
+    start: Bytes,
     id: RequestId,
     /// The rest must be of the very same object: a strong entity tag.
-    etag: HeaderValue,
+    etag: Vec<u8>,
     /// Where the body ends in the object.
     end: u64,
 }
@@ -38,24 +38,21 @@ pub(super) struct ResumePoint {
 impl ResumePoint {
     /// None if the rest could not be asked for: only a GET's answer with a strong entity tag and a
     /// known place in the object can be continued.
-    pub(super) fn of(request: &Parts, id: &RequestId, answer: &ResponseHead) -> Option<Self> {
-        if request.method != Method::GET {
+    pub(super) fn of(request: &ReadRequest, answer: &ResponseHead) -> Option<Self> {
+        if request.to_head {
             return None;
         }
-        let etag = answer.headers.get(header::ETAG)?;
-        if !etag.as_bytes().starts_with(b"\"") {
-            return None;
-        }
+        let etag = answer.field("etag").filter(|etag| etag.starts_with(b"\""))?;
         let end = match answer.status {
             StatusCode::OK => answer.body_bytes,
             StatusCode::PARTIAL_CONTENT => {
-                let (start, end) = content_range(&answer.headers)?;
+                let (start, end) = content_range(answer)?;
                 (end.checked_sub(start) == Some(answer.body_bytes)).then_some(end)?
             }
             _ => return None,
         };
-        let host = request.headers.get(header::HOST).cloned();
-        Some(Self { uri: request.uri.clone(), host, id: id.clone(), etag: etag.clone(), end })
+        let start = request.head.slice(..request.start_bytes);
+        Some(Self { start, id: request.id, etag: etag.to_vec(), end })
     }
 
     /// Asks other replicas than the one that `failed` for the last `remaining_bytes`.
@@ -69,8 +66,10 @@ impl ResumePoint {
     ) -> Option<UpstreamBody> {
         let start = self.end - remaining_bytes;
         let range = format!("bytes={start}-{}", self.end - 1);
-        let fields = [("range", range.as_bytes()), ("if-match", self.etag.as_bytes())];
-        let head = request::own_head(&self.uri, self.host.as_ref(), &self.id, &fields);
+        let mut head = HeadWriter::resume(&self.start);
+        head.field("range", range.as_bytes());
+        head.field("if-match", &self.etag);
+        let head = head.finish();
         let timeouts = Timeouts { response: READ_TIMEOUT, stall: core.limits.stall_timeout };
         let mut tried = Tried::default();
         let chain = core.map.chain(partition);
@@ -102,15 +101,15 @@ impl ResumePoint {
     /// Whether an answer is the rest of the body, from `start` on.
     fn continues(&self, answer: &ResponseHead, start: u64) -> bool {
         answer.status == StatusCode::PARTIAL_CONTENT
-            && answer.headers.get(header::ETAG) == Some(&self.etag)
-            && content_range(&answer.headers) == Some((start, self.end))
+            && answer.field("etag") == Some(&self.etag)
+            && content_range(answer) == Some((start, self.end))
             && answer.body_bytes == self.end - start
     }
 }
 
 /// First byte and end of what a 206 holds.
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
-    parse_content_range(headers.get(header::CONTENT_RANGE)?.to_str().ok()?)
+fn content_range(answer: &ResponseHead) -> Option<(u64, u64)> {
+    parse_content_range(std::str::from_utf8(answer.field("content-range")?).ok()?)
 }
 
 /// Reads `bytes FIRST-LAST/SIZE` and gives the first byte and the end; SIZE may be `*`.
@@ -283,16 +282,15 @@ mod tests {
         }
     }
 
-    fn point(method: &str, status: u16, fields: &[(&'static str, &str)]) -> Option<u64> {
+    fn point(method: &str, status: u16, fields: &[(&str, &str)]) -> Option<u64> {
+        let text: String =
+            fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("HTTP/1.1 {status} Status\r\n{text}content-length: 5\r\n\r\n");
+        let answer = ResponseHead::of_text(&text);
         let request = Request::builder().method(method).uri("/a").body(()).unwrap();
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.insert(*name, HeaderValue::from_str(value).unwrap());
-        }
-        let status = StatusCode::from_u16(status).unwrap();
-        let answer = ResponseHead { status, headers, body_bytes: 5, keep_alive: true };
-        let request = request.into_parts().0;
-        ResumePoint::of(&request, &RequestId::of(&request.headers), &answer).map(|point| point.end)
+        let id = RequestId::of(None);
+        let request = ReadRequest::of(PartitionIndex(0), &request.into_parts().0, id);
+        ResumePoint::of(&request, &answer).map(|point| point.end)
     }
 
     #[test]

@@ -2,22 +2,22 @@
 
 use super::{
     balance::{Tried, choose, next_turn},
-    fields::REQUEST_ID,
+    fields::{self, ConnectionOptions, REQUEST_ID},
     health::NodeStates,
     metrics::UpstreamMetrics,
-    relay::Relay,
-    request::{self, RequestId, Target},
+    relay::{ReadAnswer, Relay, with_head},
+    request::{self, ReadRequest, RequestId, Target},
     upstream::Upstream,
 };
 use crate::{
     body::{Body, RequestBody},
     config::Limits,
-    serve::{ConnectionInfo, Service},
+    serve::{ConnectionInfo, Service, ShortAnswer, ShortRequest},
 };
-use ashlar_object::{ClusterMap, NodeIndex, PartitionIndex};
-use http::{Request, Response, request::Parts};
+use ashlar_object::{ClusterMap, Key, NodeIndex, PartitionIndex};
+use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
 use hyper::body::{Body as _, Incoming};
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// What all requests of a front end share.
 pub(crate) struct Core {
@@ -53,11 +53,32 @@ pub(super) struct FrontEnd(pub(super) Arc<Core>);
 impl Service for FrontEnd {
     async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let id = RequestId::of(&head.headers);
+        let id = RequestId::of(head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes));
         let mut response = self.answer(&head, body, &id, connection).await;
-        response.headers_mut().insert(REQUEST_ID, id.value().clone());
-        log(&head, &response, &id, connection);
+        response.headers_mut().insert(REQUEST_ID, id.value());
+        log(head.method.as_str(), head.uri.path(), response.status(), &id, connection);
         response
+    }
+
+    fn short<'s>(
+        &'s self,
+        request: &ShortRequest<'_>,
+        connection: ConnectionInfo,
+    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<'s>> {
+        let read = self.short_read(request)?;
+        Some(async move {
+            let relay = self.relay(connection);
+            let mut answer = match relay.read(&read).await {
+                ReadAnswer::Node(head, body) => {
+                    ShortAnswer { status: head.status, lines: head.lines, body }
+                }
+                ReadAnswer::Refusal(response) => ShortAnswer::of(response, read.to_head),
+            };
+            fields::write(&mut answer.lines, REQUEST_ID, read.id.bytes());
+            let method = if read.to_head { "HEAD" } else { "GET" };
+            log(method, read.path(), answer.status, &read.id, connection);
+            answer
+        })
     }
 }
 
@@ -69,35 +90,52 @@ impl FrontEnd {
         id: &RequestId,
         connection: ConnectionInfo,
     ) -> Response<Body> {
-        let relay = Relay {
-            core: &self.0,
-            head,
-            id,
-            thread: connection.thread,
-            received: connection.received,
-        };
+        let relay = self.relay(connection);
         match Target::of(head, !body.is_end_stream()) {
-            Ok(Target::Read(key)) => relay.read(&key).await,
+            Ok(Target::Read(key)) => {
+                let request = ReadRequest::of(self.0.map.partition_of(&key), head, *id);
+                match relay.read(&request).await {
+                    ReadAnswer::Node(head, body) => with_head(&head, body),
+                    ReadAnswer::Refusal(response) => response,
+                }
+            }
             Ok(Target::Write(key)) => {
                 let mut body = RequestBody::new(body, self.0.limits.stall_timeout);
-                relay.write(&key, &mut body).await
+                relay.write(&key, head, id, &mut body).await
             }
-            Ok(Target::List) => relay.list().await,
+            Ok(Target::List) => relay.list(head.uri.query().unwrap_or_default(), id).await,
             Ok(Target::Options) => request::options(),
             Err(refusal) => *refusal,
         }
     }
+
+    /// A read of an object; none for what [`FrontEnd::answer`] must look at more closely.
+    fn short_read(&self, request: &ShortRequest<'_>) -> Option<ReadRequest> {
+        if request.path == "/" {
+            return None;
+        }
+        let partition = self.0.map.partition_of(&Key::from_path(request.path).ok()?);
+        let id = RequestId::of(request.field(REQUEST_ID));
+        let options = ConnectionOptions::default();
+        let (path, host) = (request.path, Some(request.host));
+        let fields = request.fields.iter().map(|field| (field.name, field.value));
+        Some(ReadRequest::new(partition, request.to_head, path, host, fields, &options, id))
+    }
+
+    fn relay(&self, connection: ConnectionInfo) -> Relay<'_> {
+        Relay { core: &self.0, thread: connection.thread, received: connection.received }
+    }
 }
 
 /// One line for a request: what went wrong always, the rest for those who look closely.
-fn log(head: &Parts, response: &Response<Body>, id: &RequestId, connection: ConnectionInfo) {
+fn log(method: &str, path: &str, status: StatusCode, id: &RequestId, connection: ConnectionInfo) {
     macro_rules! line {
         ($level:ident, $message:literal) => {
             tracing::$level!(
                 id = id.text(),
-                method = %head.method,
-                path = head.uri.path(),
-                status = response.status().as_u16(),
+                method,
+                path,
+                status = status.as_u16(),
                 peer = %connection.peer,
                 secure = connection.secure,
                 ms = connection.received.elapsed().as_millis(),
@@ -105,7 +143,7 @@ fn log(head: &Parts, response: &Response<Body>, id: &RequestId, connection: Conn
             )
         };
     }
-    if response.status().is_server_error() {
+    if status.is_server_error() {
         line!(info, "request failed");
     } else {
         line!(debug, "request");

@@ -67,6 +67,8 @@ impl Progress {
 pub(super) struct ClientIo {
     /// Present until the drop.
     stream: Option<ClientStream>,
+    /// Bytes that were read already and are to be read again.
+    unread: Vec<u8>,
     progress: Arc<Progress>,
     metrics: ServerMetrics,
 }
@@ -77,7 +79,13 @@ impl ClientIo {
         progress: Arc<Progress>,
         metrics: ServerMetrics,
     ) -> Self {
-        Self { stream: Some(stream), progress, metrics }
+        Self { stream: Some(stream), unread: Vec::new(), progress, metrics }
+    }
+
+    /// Lets the next reader read `bytes` first.
+    pub(super) fn unread(&mut self, bytes: Vec<u8>) {
+        assert!(self.unread.is_empty(), "nothing is read twice");
+        self.unread = bytes;
     }
 
     fn stream(&mut self) -> Pin<&mut ClientStream> {
@@ -108,6 +116,12 @@ impl AsyncRead for ClientIo {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let bytes = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread[..bytes]);
+            self.unread.drain(..bytes);
+            return Poll::Ready(Ok(()));
+        }
         let (before, room) = (buffer.filled().len(), buffer.remaining());
         let read = self.stream().poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = read {

@@ -5,14 +5,21 @@ use super::{
     accept::{Permit, Shared},
     client::{ClientIo, ClientStream, Progress},
     exchange::Exchange,
+    metrics::Kind,
+    short::{self, Next},
 };
-use crate::{config::Limits, timer::LazyTimer, tls::ServerTls};
-use hyper::server::conn::http1;
+use crate::{config::Limits, threads::Shutdown, timer::LazyTimer, tls::ServerTls};
+use http::Request;
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
+    error::Error,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -90,37 +97,24 @@ async fn greet<S: Service>(
 /// Answers requests until either side ends the connection.
 async fn converse<S: Service>(stream: ClientStream, info: ConnectionInfo, server: &Shared<S>) {
     let progress = Arc::new(Progress::default());
-    let io = ClientIo::new(stream, Arc::clone(&progress), server.metrics.clone());
-    let service = hyper::service::service_fn(|request| {
-        let exchange = Exchange::start(&request, &progress, &server.metrics);
-        let info = ConnectionInfo { received: exchange.started, ..info };
-        let response = server.service.call(request, info);
-        async move { Ok::<_, Infallible>(exchange.answer(response.await)) }
-    });
+    let mut io = ClientIo::new(stream, Arc::clone(&progress), server.metrics.clone());
     let mut watch = Watch::new(&progress, server.limits);
+    let mut draining = pin!(server.shutdown.clone().draining());
     let end = {
-        let mut http = pin!(server.protocol.serve_connection(TokioIo::new(io), service));
-        let mut draining = Some(pin!(server.shutdown.clone().draining()));
-        let mut drains = false;
-        poll_fn(|context| {
-            // Polled once, the signal wakes this task when it comes; the flag tells so afterwards.
-            if let Some(draining) = draining.take() {
-                let _ = draining.poll(context);
-            }
-            if !drains && server.shutdown.is_draining() {
-                drains = true;
-                // Ends the connection at once if it is idle, else after the response under way.
-                http.as_mut().graceful_shutdown();
-            }
-            if let Poll::Ready(end) = http.as_mut().poll(context) {
-                return Poll::Ready(End::Http(end));
-            }
-            watch.poll(context).map(|()| End::TimedOut)
-        })
-        .await
+        let mut short = pin!(short::serve(&mut io, info, &progress, server));
+        let work = |context: &mut Context<'_>| short.as_mut().poll(context);
+        attend(work, &mut watch, draining.as_mut(), &server.shutdown).await
+    };
+    let end = match end {
+        Some(Ok(Next::Hyper)) => general(io, info, &progress, &mut watch, draining, server).await,
+        Some(end) => {
+            drop(io);
+            Some(end.map(drop).map_err(Into::into))
+        }
+        None => None,
     };
     match end {
-        End::Http(result) => {
+        Some(result) => {
             if let Err(error) = &result {
                 tracing::debug!(%error, peer = %info.peer, "a connection broke");
             }
@@ -130,16 +124,66 @@ async fn converse<S: Service>(stream: ClientStream, info: ConnectionInfo, server
                 part(stream, unread && !gone).await;
             }
         }
-        End::TimedOut => {
+        None => {
             tracing::debug!(peer = %info.peer, "a slow client is cut");
             server.metrics.counts().timed_out.add(1);
         }
     }
 }
 
-enum End {
-    Http(hyper::Result<()>),
-    TimedOut,
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Answers requests with hyper. None when the client is too slow.
+async fn general<S: Service>(
+    io: ClientIo,
+    info: ConnectionInfo,
+    progress: &Arc<Progress>,
+    watch: &mut Watch<'_>,
+    draining: Pin<&mut impl Future<Output = ()>>,
+    server: &Shared<S>,
+) -> Option<Result<(), BoxError>> {
+    let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        let kind = Kind::of(request.method(), request.uri());
+        let (has_body, received) = (!request.body().is_end_stream(), Instant::now());
+        let exchange = Exchange::start(kind, has_body, received, progress, &server.metrics);
+        let response = server.service.call(request, ConnectionInfo { received, ..info });
+        async move { Ok::<_, Infallible>(exchange.answer(response.await)) }
+    });
+    let mut http = pin!(server.protocol.serve_connection(TokioIo::new(io), service));
+    let mut drains = false;
+    let work = |context: &mut Context<'_>| {
+        if !drains && server.shutdown.is_draining() {
+            drains = true;
+            // Ends the connection at once if it is idle, else after the response under way.
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(context)
+    };
+    let end = attend(work, watch, draining, &server.shutdown).await;
+    end.map(|result| result.map_err(Into::into))
+}
+
+/// Works until that is done, or the client is too slow (none). The work is polled when the drain
+/// starts.
+async fn attend<T>(
+    mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    watch: &mut Watch<'_>,
+    mut draining: Pin<&mut impl Future<Output = ()>>,
+    shutdown: &Shutdown,
+) -> Option<T> {
+    let mut expects_drain = false;
+    poll_fn(|context| {
+        // Polled once, the signal wakes this task when it comes; asking it takes a lock.
+        if !expects_drain && !shutdown.is_draining() {
+            expects_drain = true;
+            let _ = draining.as_mut().poll(context);
+        }
+        if let Poll::Ready(done) = work(context) {
+            return Poll::Ready(Some(done));
+        }
+        watch.poll(context).map(|()| None)
+    })
+    .await
 }
 
 /// Ends a connection such that what was sent arrives.

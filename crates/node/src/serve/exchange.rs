@@ -6,9 +6,8 @@ use super::{
 };
 use crate::body::{Body, BodyError};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -21,31 +20,33 @@ pub(super) struct Exchange {
     progress: Arc<Progress>,
     metrics: ServerMetrics,
     kind: Kind,
-    pub(super) started: Instant,
+    started: Instant,
 }
 
 impl Exchange {
-    /// Starts with a request's head.
+    /// Starts with a request's head, which was there when it `started`.
     pub(super) fn start(
-        request: &Request<Incoming>,
+        kind: Kind,
+        has_body: bool,
+        started: Instant,
         progress: &Arc<Progress>,
         metrics: &ServerMetrics,
     ) -> Self {
         let requests = progress.requests.load(Relaxed) + 1;
         progress.requests.store(requests, Relaxed);
         progress.head_bytes.store(false, Relaxed);
-        progress.has_body.store(!request.body().is_end_stream(), Relaxed);
-        Self {
-            progress: Arc::clone(progress),
-            metrics: metrics.clone(),
-            kind: Kind::of(request.method(), request.uri()),
-            started: Instant::now(),
-        }
+        progress.has_body.store(has_body, Relaxed);
+        Self { progress: Arc::clone(progress), metrics: metrics.clone(), kind, started }
+    }
+
+    /// Counts the answer.
+    pub(super) fn answered(&self, status: StatusCode) {
+        self.metrics.counts().answered(self.kind, status);
     }
 
     /// Goes on to the end of `response`.
     pub(super) fn answer(self, response: Response<Body>) -> Response<CountedBody> {
-        self.metrics.counts().answered(self.kind, response.status());
+        self.answered(response.status());
         response.map(|body| CountedBody { body, _exchange: self })
     }
 }

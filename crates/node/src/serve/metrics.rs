@@ -98,12 +98,17 @@ impl Counts {
 }
 
 impl Kind {
+    /// A GET of an object.
+    pub(super) const GET: Self = Self(0);
+    /// A HEAD of an object.
+    pub(super) const HEAD: Self = Self(1);
+
     /// The kind of a request.
     pub(super) fn of(method: &Method, uri: &Uri) -> Self {
         Self(match *method {
             Method::GET | Method::HEAD if uri.path() == "/" => 4,
-            Method::GET => 0,
-            Method::HEAD => 1,
+            Method::GET => return Self::GET,
+            Method::HEAD => return Self::HEAD,
             Method::PUT => 2,
             Method::DELETE => 3,
             _ => 5,

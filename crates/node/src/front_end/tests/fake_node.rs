@@ -227,7 +227,7 @@ fn read_head(reader: &mut BufReader<TcpStream>, connection: u64) -> std::io::Res
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-        let before = fields.insert(name.to_string(), value.to_string());
+        let before = fields.insert(name.to_lowercase(), value.to_string());
         assert!(before.is_none(), "{name} stands twice");
     }
     Ok(Some(Seen { method, target, fields, body: None, connection }))

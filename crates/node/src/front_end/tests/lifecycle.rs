@@ -19,6 +19,16 @@ fn a_client_that_is_slow_with_its_head_is_cut() {
 }
 
 #[test]
+fn a_client_that_is_slow_with_its_second_head_is_cut() {
+    let limits = "header_timeout_ms = 50\nidle_timeout_ms = 600000";
+    let stack = Stack::limited(limits, 1, answer_with_name);
+    let mut client = stack.client();
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /a HT");
+    assert_eq!(client.response().status, 200);
+    assert_eq!(client.rest(), b"");
+}
+
+#[test]
 fn an_idle_connection_is_closed() {
     let stack = Stack::limited("idle_timeout_ms = 50", 1, answer_with_name);
     let mut client = stack.client();

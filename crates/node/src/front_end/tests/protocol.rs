@@ -15,6 +15,22 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn simple_and_other_requests_are_answered_in_order_on_one_connection() {
+    let stack = Stack::new(2, |_, seen| Reply::Whole(response(200, &[], seen.target.as_bytes())));
+    let mut client = stack.client();
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().text(), "/1");
+    // The second request begins in the first piece; the third is not simple.
+    client.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HT");
+    assert_eq!(client.response().text(), "/2");
+    client.send("TP/1.1\r\nHost: a\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n");
+    assert_eq!(client.response().text(), "/3");
+    assert_eq!(client.response().text(), "/4");
+    client.send("GET /5 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response().text(), "/5");
+}
+
+#[test]
 fn http_1_0_is_answered_and_closed_unless_it_asks_otherwise() {
     let stack = Stack::new(1, answer_with_name);
     let mut client = stack.client();

@@ -6,7 +6,7 @@ use super::{
     outgoing::{Outgoing, SendError},
 };
 use crate::timer::LazyTimer;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use rustix::{io::Errno, net::RecvFlags};
 use std::{
@@ -105,42 +105,39 @@ impl Connection {
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
             }
-            let Poll::Ready(answer) = self.poll_answer(context, outgoing.to_head)? else {
+            let Poll::Ready(head) = self.poll_head(context, outgoing.to_head)? else {
                 return self.poll_timer(context, outgoing, wait).map(Err);
             };
-            if !answer.head.status.is_informational() {
-                return Poll::Ready(Ok(answer));
+            if !head.status.is_informational() {
+                // The buffer stays with the connection, for the next response.
+                let rest = self.received.split().freeze();
+                return Poll::Ready(Ok(Answer { head, rest }));
             }
             wait.interim += 1;
             if wait.interim > INTERIM_MAX {
                 let message = "too many interim responses";
                 return Poll::Ready(Err(Failure::new(FailureKind::Protocol, message)));
             }
-            if answer.head.status == StatusCode::CONTINUE {
+            if head.status == StatusCode::CONTINUE {
                 outgoing.go_on();
             }
-            self.received.extend_from_slice(&answer.rest);
         }
     }
 
     /// Receives until a head is whole.
-    fn poll_answer(
+    fn poll_head(
         &mut self,
         context: &mut Context<'_>,
         to_head: bool,
-    ) -> Poll<Result<Answer, Failure>> {
+    ) -> Poll<Result<ResponseHead, Failure>> {
         loop {
             if !self.received.is_empty() {
-                let bytes = self.received.split().freeze();
-                let parsed = head::parse(&bytes, to_head)
+                let parsed = head::parse(&self.received, to_head)
                     .map_err(|error| Failure::new(FailureKind::Protocol, error))?;
                 if let Some((head, head_bytes)) = parsed {
-                    let rest = bytes.slice(head_bytes..);
-                    return Poll::Ready(Ok(Answer { head, rest }));
+                    self.received.advance(head_bytes);
+                    return Poll::Ready(Ok(head));
                 }
-                // Nothing else holds this memory once the empty rest of the buffer is gone.
-                self.received = BytesMut::new();
-                self.received = BytesMut::from(bytes);
             }
             if self.received.capacity() - self.received.len() < READ_BYTES_MIN {
                 self.received.reserve(BUFFER_BYTES);

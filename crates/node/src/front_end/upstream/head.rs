@@ -1,49 +1,44 @@
 //! The head of a storage node's response, and how its body ends.
 
-use crate::front_end::fields::{ConnectionOptions, is_hop_by_hop};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use crate::front_end::fields::{self, ConnectionOptions, is_hop_by_hop};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use std::mem::MaybeUninit;
 
 /// The longest head of a response.
 pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// The most fields of a response's head.
 const FIELDS_MAX: usize = 64;
+/// The lines of most heads fit.
+const LINES_BYTES: usize = 512;
 
 /// The head of a response, without the fields that concern only the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ResponseHead {
     /// How the request went.
     pub(crate) status: StatusCode,
-    /// The fields to relay.
-    pub(crate) headers: HeaderMap,
+    /// The fields to relay, one line each.
+    pub(crate) lines: Vec<u8>,
     /// Bytes of the body that follow.
     pub(crate) body_bytes: u64,
     /// Whether the connection can carry another request after the body.
-    pub(crate) keep_alive: bool,
+    pub(super) keep_alive: bool,
 }
 
 /// Why a response cannot be relayed: its sender is no storage node or is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeadError {
+pub(super) enum HeadError {
     /// Not HTTP/1.
     #[error("the response is malformed: {0}")]
     Malformed(#[from] httparse::Error),
     /// The head does not end.
     #[error("the response's head exceeds {HEAD_BYTES_MAX} bytes")]
     TooLong,
-    /// The status, or the name or value of a field.
-    #[error("the response's head is invalid")]
-    Invalid,
+    /// The status is none.
+    #[error("the response has no valid status")]
+    Status,
     /// The body's length is missing, not a number or given twice. Storage nodes always know it.
     #[error("the response has no valid length")]
     Length,
-}
-
-impl From<http::Error> for HeadError {
-    fn from(_: http::Error) -> Self {
-        Self::Invalid
-    }
 }
 
 /// Reads a response's head from the start of `bytes`, and gives its length in bytes; none if more
@@ -51,8 +46,8 @@ impl From<http::Error> for HeadError {
 ///
 /// # Errors
 /// When the response cannot be relayed.
-pub(crate) fn parse(
-    bytes: &Bytes,
+pub(super) fn parse(
+    bytes: &[u8],
     to_head: bool,
 ) -> Result<Option<(ResponseHead, usize)>, HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
@@ -64,23 +59,91 @@ pub(crate) fn parse(
         httparse::Status::Partial if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
         httparse::Status::Partial => return Err(HeadError::TooLong),
     };
-    let code = response.code.ok_or(HeadError::Invalid)?;
-    let status = StatusCode::from_u16(code).map_err(http::Error::from)?;
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(HeadError::Status)?;
     let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut relayed = Relayed::with_capacity(response.headers.len());
+    let (options, length) = framing(response.headers)?;
+    let mut lines = Vec::with_capacity(LINES_BYTES);
     for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(http::Error::from)?;
-        // The value shares the memory that it was received into.
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        relayed.add(name, value.map_err(http::Error::from)?)?;
+        if !is_hop_by_hop(field.name) && !options.names(field.name) {
+            fields::write(&mut lines, field.name, field.value);
+        }
     }
-    Ok(Some((relayed.finish(status, version, to_head)?, head_bytes)))
+    let bodiless = to_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body_bytes = if bodiless { 0 } else { length.ok_or(HeadError::Length)? };
+    let keep_alive = options.persists(version);
+    Ok(Some((ResponseHead { status, lines, body_bytes, keep_alive }, head_bytes)))
+}
+
+/// What the fields say about the connection and the body's length; no length if the body is framed
+/// in a way that storage nodes do not use.
+fn framing(fields: &[httparse::Header<'_>]) -> Result<(ConnectionOptions, Option<u64>), HeadError> {
+    let mut options = ConnectionOptions::default();
+    let (mut length, mut coded) = (None, false);
+    for field in fields {
+        match field.name.len() {
+            10 if field.name.eq_ignore_ascii_case("connection") => options.add(field.value),
+            14 if field.name.eq_ignore_ascii_case("content-length") => {
+                let number = number(field.value).ok_or(HeadError::Length)?;
+                if length.replace(number).is_some() {
+                    return Err(HeadError::Length);
+                }
+            }
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => coded = true,
+            _ => {}
+        }
+    }
+    Ok((options, length.filter(|_| !coded)))
+}
+
+/// Digits and nothing else.
+fn number(value: &[u8]) -> Option<u64> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+impl ResponseHead {
+    /// The value of the first field of that name.
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields().find(|field| field.0.eq_ignore_ascii_case(name)).map(|field| field.1)
+    }
+
+    /// The fields as a map.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let field = |(name, value): (&str, &[u8])| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+        };
+        self.fields().filter_map(field).collect()
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        // Names and values hold no line breaks, and names no colon: that is how they were parsed.
+        self.lines.split(|byte| *byte == b'\n').filter_map(|line| {
+            let line = line.strip_suffix(b"\r")?;
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let name = std::str::from_utf8(&line[..colon]).ok()?;
+            Some((name, line[colon + 1..].trim_ascii()))
+        })
+    }
+}
+
+#[cfg(test)]
+impl ResponseHead {
+    /// The head of a whole response.
+    pub(crate) fn of_text(text: &str) -> Self {
+        let parsed = parse(text.as_bytes(), false).expect("the test gives a good response");
+        parsed.expect("the test gives a whole head").0
+    }
 }
 
 /// For the fuzzer: what is read of the first `cut` bytes agrees with what is read of all.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn fuzz_response_head(bytes: &Bytes, cut: usize, to_head: bool) {
-    let part = parse(&bytes.slice(..cut.min(bytes.len())), to_head);
+pub(crate) fn fuzz_response_head(bytes: &[u8], cut: usize, to_head: bool) {
+    let part = parse(&bytes[..cut.min(bytes.len())], to_head);
     let whole = parse(bytes, to_head);
     match part {
         Ok(None) | Err(HeadError::TooLong) => {}
@@ -88,76 +151,10 @@ pub(crate) fn fuzz_response_head(bytes: &Bytes, cut: usize, to_head: bool) {
     }
     if let Ok(Some((head, head_bytes))) = whole {
         assert!(head_bytes <= bytes.len());
-        assert!(!head.headers.keys().any(is_hop_by_hop));
+        assert!(!head.headers().keys().any(|name| is_hop_by_hop(name.as_str())));
+        let lines = head.lines.split(|byte| *byte == b'\n').count() - 1;
+        assert_eq!(head.fields().count(), lines);
     }
-}
-
-/// Collects the fields of a head.
-struct Relayed {
-    headers: HeaderMap,
-    options: ConnectionOptions,
-    length: Option<u64>,
-    /// The body is framed in a way that storage nodes do not use.
-    coded: bool,
-}
-
-impl Relayed {
-    fn with_capacity(fields: usize) -> Self {
-        Self {
-            headers: HeaderMap::with_capacity(fields),
-            options: ConnectionOptions::default(),
-            length: None,
-            coded: false,
-        }
-    }
-
-    fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), HeadError> {
-        match name {
-            header::CONNECTION => self.options.add(&value),
-            header::TRANSFER_ENCODING => self.coded = true,
-            header::CONTENT_LENGTH => {
-                let length = length(value.as_bytes()).ok_or(HeadError::Length)?;
-                if self.length.replace(length).is_some() {
-                    return Err(HeadError::Length);
-                }
-                self.headers.insert(name, value);
-            }
-            name if is_hop_by_hop(&name) => {}
-            name => {
-                self.headers.append(name, value);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(
-        mut self,
-        status: StatusCode,
-        version: Version,
-        to_head: bool,
-    ) -> Result<ResponseHead, HeadError> {
-        for name in &self.options.named {
-            self.headers.remove(name);
-        }
-        let bodiless = to_head
-            || status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let body_bytes = match (bodiless, self.coded, self.length) {
-            (true, _, _) => 0,
-            (false, false, Some(length)) => length,
-            (false, _, _) => return Err(HeadError::Length),
-        };
-        let keep_alive = self.options.persists(version);
-        Ok(ResponseHead { status, headers: self.headers, body_bytes, keep_alive })
-    }
-}
-
-/// A Content-Length: digits and nothing else.
-fn length(value: &[u8]) -> Option<u64> {
-    if !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -168,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str, to_head: bool) -> Result<Option<(ResponseHead, usize)>, HeadError> {
-        parse(&Bytes::copy_from_slice(text.as_bytes()), to_head)
+        parse(text.as_bytes(), to_head)
     }
 
     #[test]
@@ -178,8 +175,11 @@ mod tests {
         let (head, head_bytes) = read(text, false).unwrap().unwrap();
         assert_eq!(&text[head_bytes..], "abc");
         assert_eq!((head.status.as_u16(), head.body_bytes, head.keep_alive), (206, 3, true));
-        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["etag", "content-length"]);
+        assert_eq!(head.lines, b"ETag: \"a\"\r\nContent-Length: 3\r\n");
+        assert_eq!(head.field("etag"), Some(&b"\"a\""[..]));
+        assert_eq!(head.field("x-hop"), None);
+        let headers = head.headers();
+        assert_eq!((headers.len(), headers["etag"].as_bytes()), (2, &b"\"a\""[..]));
     }
 
     #[test]
@@ -220,11 +220,7 @@ mod tests {
             "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
         ] {
             let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
-            let error = read(&text, false).unwrap_err();
-            assert!(
-                matches!(error, HeadError::Length | HeadError::Invalid),
-                "{fields:?} gave {error:?}"
-            );
+            assert_eq!(read(&text, false), Err(HeadError::Length), "{fields:?}");
         }
     }
 
@@ -247,12 +243,12 @@ mod tests {
             }
             let (head, head_bytes) = read(&(text.clone() + "rest"), false).unwrap().unwrap();
             prop_assert_eq!((head.body_bytes, head_bytes), (length, text.len()));
-            prop_assert_eq!(head.headers["a"].as_bytes(), value.as_bytes());
+            prop_assert_eq!(head.field("a"), Some(value.as_bytes()));
         }
 
         #[test]
         fn any_bytes_give_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&Bytes::from(bytes), false);
+            let _ = parse(&bytes, false);
         }
     }
 }
