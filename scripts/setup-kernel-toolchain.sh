@@ -16,7 +16,8 @@ readonly debian_packages=(rustc-web libstd-rust-web-dev-bpf)
 readonly target=bpfel-unknown-none
 readonly wanted=${ASHLAR_KERNEL_TOOLCHAIN:-any}
 
-say() { printf 'setup-kernel-toolchain: %s\n' "$*" >&2; }
+# shellcheck source=scripts/packages.sh
+. "$(dirname "$0")/packages.sh"
 
 # The compiler and the code generator exchange LLVM bitcode, so their major versions must agree.
 debian_llvm_major() {
@@ -48,52 +49,9 @@ which_toolchain() {
     fi
 }
 
-# Runs a command as root: directly, or by sudo, which may ask for a password only where somebody can answer.
-as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif [ -t 0 ]; then
-        sudo "$@"
-    else
-        sudo --non-interactive "$@"
-    fi
-}
-
-can_become_root() {
-    [ "$(id -u)" = 0 ] && return
-    command -v sudo >/dev/null || return 1
-    [ -t 0 ] || sudo --non-interactive true 2>/dev/null
-}
-
-debian_offers() {
-    [ -n "$(apt-cache --quiet=2 madison "$1" 2>/dev/null)" ]
-}
-
 install_debian() {
-    command -v apt-get >/dev/null || { say "no apt-get here"; return 1; }
-    can_become_root || { say "neither root nor a usable sudo"; return 1; }
-    # An archive directory of our own: another apt-get run's clean-up hook may empty the shared one under our feet.
-    local archives
-    archives=$(mktemp -d)
-    # apt downloads as the user _apt, which must be able to enter the directory.
-    chmod 755 "$archives"
-    # shellcheck disable=SC2064  # expand now: the variable is local
-    trap "as_root rm -rf '$archives'" EXIT
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-    local install=("${apt[@]}" -o "Dir::Cache::archives=$archives" -o Dpkg::Use-Pty=0
-        install --yes --no-install-recommends)
-    say "installing ${debian_packages[*]}: a Rust compiler with a core library for the kernel's instruction set"
-    # The first try spares a run of `update` where the package lists are fresh.
-    if ! { debian_offers "${debian_packages[1]}" && as_root "${install[@]}" "${debian_packages[@]}" >/dev/null; }; then
-        say "reading the package lists again"
-        as_root "${apt[@]}" update || return 1
-        debian_offers "${debian_packages[1]}" || { say "this distribution has no ${debian_packages[1]}"; return 1; }
-        as_root "${install[@]}" "${debian_packages[@]}" >/dev/null || return 1
-    fi
-    local major
-    major=$(debian_llvm_major)
-    say "installing llvm-$major: turns the compiler's output into a kernel object"
-    as_root "${install[@]}" "llvm-$major" >/dev/null || return 1
+    install_packages "a Rust compiler with a core library for the kernel's instruction set" "${debian_packages[@]}" || return 1
+    install_packages "turns the compiler's output into a kernel object" "llvm-$(debian_llvm_major)"
 }
 
 main() {

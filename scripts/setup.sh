@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/packages.sh"
 
 command -v cargo >/dev/null 2>&1 || {
-    echo "setup: cargo is missing: install Rust's stable toolchain with rustup first" >&2
+    say "cargo is missing: install Rust's stable toolchain with rustup first"
     exit 1
 }
 command -v cc >/dev/null 2>&1 || install_packages "the linker and C compiler that cargo calls" gcc libc6-dev
