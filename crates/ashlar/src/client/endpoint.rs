@@ -1,18 +1,10 @@
 //! Where the store is, and whom to believe.
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
+use ashlar_bench::load::Trust;
 use http::{HeaderValue, Uri, uri::Scheme};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use rustls_pki_types::ServerName;
+use std::{fmt, path::PathBuf, sync::Arc};
 use tokio_rustls::TlsConnector;
 
 /// Options of every command that talks to a store.
@@ -72,20 +64,8 @@ impl ConnectArgs {
     }
 
     fn tls(&self, host: &str) -> anyhow::Result<(TlsConnector, ServerName<'static>)> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?;
-        let builder = match &self.cacert {
-            Some(path) => builder.with_root_certificates(
-                roots(path).with_context(|| format!("--cacert {}", path.display()))?,
-            ),
-            None if self.insecure => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            }
-            None => bail!("https needs --cacert FILE or --insecure"),
-        };
-        let mut config = builder.with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let trust = Trust::from_options(self.cacert.as_deref(), self.insecure);
+        let config = trust.client_config()?;
         let name = ServerName::try_from(host.to_string())?;
         Ok((TlsConnector::from(Arc::new(config)), name))
     }
@@ -109,56 +89,6 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.host, self.port)
-    }
-}
-
-fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| anyhow!("{error}"))? {
-        roots.add(certificate.map_err(|error| anyhow!("{error}"))?)?;
-    }
-    ensure!(!roots.is_empty(), "it holds no certificate");
-    Ok(roots)
-}
-
-/// Believes any certificate whose key the server holds.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

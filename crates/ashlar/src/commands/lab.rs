@@ -4,6 +4,7 @@ mod arguments;
 
 pub(crate) use arguments::Args;
 
+use super::cancel::cancel_on_signal;
 use anyhow::{Context, bail};
 use arguments::{Command, DownArgs, ExecArgs, FaultArgs, FrontEndArg, StatusArgs, UpArgs};
 use ashlar_lab::{CLIENT, FRONT_END, Lab, LabError, Observer, Role, STORAGE_HTTP_PORT, Status};
@@ -11,7 +12,6 @@ use indicatif::ProgressBar;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -95,26 +95,6 @@ impl Observer for Watch {
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
-}
-
-fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancelled);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        flag.store(true, Ordering::Relaxed);
-    });
-    Ok(cancelled)
 }
 
 fn show_status(args: &StatusArgs) -> anyhow::Result<()> {

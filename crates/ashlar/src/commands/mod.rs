@@ -1,7 +1,8 @@
-//! One module for each command.
+//! One module for each command, and what commands share.
 #![allow(clippy::needless_pass_by_value, reason = "all commands have one signature")]
 
 pub(crate) mod bench;
+mod cancel;
 pub(crate) mod doctor;
 pub(crate) mod lab;
 pub(crate) mod node;

@@ -26,6 +26,7 @@ mod response;
 mod schedule;
 mod target;
 mod transport;
+mod trust;
 mod worker;
 mod workload;
 
@@ -35,7 +36,8 @@ pub use preload::{HoldReport, hold, wait_until_answering};
 pub use report::{LoadReport, Mode};
 pub use response::{HEAD_BYTES_MAX, HEADERS_MAX, Malformed, Response, ResponseParser};
 pub use schedule::Schedule;
-pub use target::{Target, TargetError, TlsFacts, Trust};
+pub use target::{Target, TargetError, TlsFacts};
+pub use trust::{Trust, TrustError};
 pub use workload::{Keyed, Mix, NotAMix, Workload};
 
 use connection::ThreadContext;

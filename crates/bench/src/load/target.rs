@@ -1,16 +1,13 @@
 //! Where the load goes: a URL resolved once, and the trust that HTTPS needs.
 
+use super::trust::{Trust, TrustError};
 use http::Uri;
 use http::uri::Scheme;
+use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why there is nowhere to send the load.
@@ -32,29 +29,9 @@ pub enum TargetError {
         /// What the resolver said.
         source: std::io::Error,
     },
-    /// The certificates to trust cannot be read.
-    #[error("cacert: {path}: {reason}")]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// HTTPS without a trust anchor.
-    #[error("url: https needs --cacert FILE or --insecure")]
-    NoTrust,
-}
-
-/// Whom to believe over HTTPS.
-#[derive(Clone, Debug, Default)]
-pub enum Trust {
-    /// Nobody: HTTPS is refused.
-    #[default]
-    Nobody,
-    /// The certificates in this PEM file.
-    Certificates(PathBuf),
-    /// Everybody. The handshake costs the same.
-    Everybody,
+    /// Nobody is to be believed over HTTPS.
+    #[error("url: {0}")]
+    Trust(#[from] TrustError),
 }
 
 /// Where the load goes.
@@ -110,8 +87,10 @@ impl Target {
         let tls = if secure {
             let server_name = ServerName::try_from(bare_host.to_owned())
                 .map_err(|_| refuse("its host is not a valid server name"))?;
-            let config = Arc::new(client_config(trust)?);
-            Some(TlsTarget { config, server_name })
+            let mut config = trust.client_config()?;
+            // Every connection makes the same, full handshake.
+            config.resumption = Resumption::disabled();
+            Some(TlsTarget { config: Arc::new(config), server_name })
         } else {
             None
         };
@@ -133,82 +112,6 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, TargetError> {
     let unresolved = |source| TargetError::Resolve { host: format!("{host}:{port}"), source };
     let mut addresses = (host, port).to_socket_addrs().map_err(unresolved)?;
     addresses.next().ok_or_else(|| unresolved(std::io::ErrorKind::NotFound.into()))
-}
-
-fn client_config(trust: &Trust) -> Result<ClientConfig, TargetError> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has suites for the default versions");
-    let mut config = match trust {
-        Trust::Nobody => return Err(TargetError::NoTrust),
-        Trust::Certificates(path) => builder.with_root_certificates(roots(path)?),
-        Trust::Everybody => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
-        }
-    }
-    .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Every connection makes the same, full handshake.
-    config.resumption = Resumption::disabled();
-    Ok(config)
-}
-
-fn roots(path: &PathBuf) -> Result<RootCertStore, TargetError> {
-    let refuse = |reason: String| TargetError::Certificates { path: path.clone(), reason };
-    let mut roots = RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refuse("it holds no certificate".to_owned()));
-    }
-    Ok(roots)
-}
-
-/// Believes any certificate, but checks that the server holds its key: the work of a handshake
-/// stays the same.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -72,15 +72,6 @@ pub(super) struct Args {
     events: bool,
 }
 
-/// Whom to believe, as the options say.
-pub(super) fn trust(cacert: Option<&PathBuf>, insecure: bool) -> Trust {
-    match cacert {
-        _ if insecure => Trust::Everybody,
-        Some(path) => Trust::Certificates(path.clone()),
-        None => Trust::Nobody,
-    }
-}
-
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let spec = specification(args)?;
     if !args.wait_seconds.is_zero() {
@@ -128,7 +119,8 @@ fn tell(args: &Args, message: &Message) {
 }
 
 fn specification(args: &Args) -> anyhow::Result<LoadSpec> {
-    let target = Target::parse(&args.url, &trust(args.cacert.as_ref(), args.insecure))?;
+    let target =
+        Target::parse(&args.url, &Trust::from_options(args.cacert.as_deref(), args.insecure))?;
     let workload = match (args.mix, args.size.as_slice()) {
         (None, []) => Workload::Path(target.path().to_owned()),
         (None, sizes) => Workload::Synthetic(sizes.to_vec()),

@@ -1,9 +1,9 @@
 //! `ashlar bench object`.
 
-use super::load::trust;
 use super::parse_seconds;
+use crate::commands::cancel::cancel_on_signal;
 use anyhow::Context;
-use ashlar_bench::load::{Arrival, Mix};
+use ashlar_bench::load::{Arrival, Mix, Trust};
 use ashlar_bench::object::{
     self, LabPlace, LoadShape, ObjectSpec, Outcome, Place, Progress, Scheme,
 };
@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of `ashlar bench object`.
 #[derive(clap::Args)]
@@ -173,9 +172,10 @@ fn specification(args: &Args) -> ObjectSpec {
             server_threads: args.server_threads,
             peers: args.peer.clone(),
         }),
-        Some(url) => {
-            Place::Target { url: url.clone(), trust: trust(args.cacert.as_ref(), args.insecure) }
-        }
+        Some(url) => Place::Target {
+            url: url.clone(),
+            trust: Trust::from_options(args.cacert.as_deref(), args.insecure),
+        },
     };
     let schemes = match (&args.target, args.schemes.as_slice()) {
         (None, []) => vec![Scheme::Http, Scheme::Https],
@@ -233,27 +233,6 @@ impl Progress for Watch {
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
-}
-
-/// Has SIGINT and SIGTERM set a flag, so that the lab is removed before the program ends.
-fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancelled);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        flag.store(true, Ordering::Relaxed);
-    });
-    Ok(cancelled)
 }
 
 #[cfg(test)]
