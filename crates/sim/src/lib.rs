@@ -15,7 +15,6 @@ pub mod events;
 pub mod linearizability;
 pub mod network;
 pub mod object;
-
 pub mod random;
 pub mod runner;
 pub mod trace;

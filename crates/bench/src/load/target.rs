@@ -29,7 +29,7 @@ pub enum TargetError {
         /// What the resolver said.
         source: std::io::Error,
     },
-    /// Nobody is to be believed over HTTPS.
+    /// Whom to believe over HTTPS is not said or cannot be read.
     #[error("url: {0}")]
     Trust(#[from] TrustError),
 }
