@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly cores=(fastpath object wire)
-readonly forbidden_crates='^(ashlar-(kernel|storage|node|sim|lab|bench)|ashlar|tokio|hyper|rustix|libc|socket2|redb|aya|rand|getrandom)$'
+readonly cores=(fastpath handoff object wire)
+readonly forbidden_crates='^(ashlar-(kernel|storage|net|node|sim|lab|bench)|ashlar|tokio|hyper|rustix|libc|socket2|redb|aya|rand|getrandom)$'
 readonly forbidden_code='std::(net|fs|thread|process|env)\b|Instant::now|SystemTime::now|\brand::'
 status=0
 
@@ -26,7 +26,7 @@ for core in "${cores[@]}"; do
 done
 
 # Nothing but the command line depends on what is above the shells.
-for crate in kernel storage sim lab node; do
+for crate in kernel storage net sim lab node; do
     if bad=$(dependencies_of "$crate" | grep -E '^(ashlar|ashlar-bench)$'); then
         echo "check-layers: $crate depends upwards on: $bad" >&2
         status=1
