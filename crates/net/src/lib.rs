@@ -1,5 +1,7 @@
 //! What a hand-off needs of the operating system and of cryptography.
 //!
+//! - [`repair`] takes TCP connections out of a kernel and puts them into another.
 //! - [`channel_identity`] makes hosts of one cluster know each other.
 
 pub mod channel_identity;
+pub mod repair;
