@@ -1,7 +1,7 @@
 //! The layout that images and messages share: little-endian numbers, and byte strings behind their
 //! length. A value is written twice: once into a [`Length`], then into a buffer of just that size.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const FAMILY_V4: u8 = 4;
 const FAMILY_V6: u8 = 6;

@@ -18,7 +18,7 @@ use crate::{
     codec::{Decoder, FieldError, Length, Sink},
     tls::TlsImage,
 };
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 /// The layout's version; an image of another one is refused.
 pub const IMAGE_VERSION: u8 = 1;

@@ -31,6 +31,9 @@ mod reader;
 mod suite;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use alert::AlertDescription;
 pub use image::{TlsImage, TlsImageError};
 pub use reader::{IDLE_RECORDS_MAX, Opened, RecordError, RecordReader, record_bytes};

@@ -5,7 +5,7 @@ use crate::{
     SecretBytes,
     codec::{Decoder, FieldError, Sink},
 };
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 /// The most bytes of [`TcpImage::send_queue`]; a connection with more is left to drain.
 pub const SEND_QUEUE_BYTES_MAX: usize = 1 << 20;
