@@ -9,7 +9,7 @@
 //! | `staging/`      | large bodies being received |
 //! | `blobs/XX/ID`   | large bodies, complete and synced ([`crate::blob`]) |
 
-use crate::StorageError;
+use crate::{StorageError, engine::SWEEP_SLICES};
 use ashlar_object::StageId;
 use std::{
     collections::BTreeSet,
@@ -20,6 +20,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 /// The version of the layout that this program writes, and the newest that it reads.
@@ -27,7 +28,7 @@ const FORMAT: u32 = 1;
 /// What the format file says before the version.
 const FORMAT_NAME: &str = "ashlar-storage";
 /// How many directories the blobs are spread over.
-const BLOB_DIRECTORIES: u128 = 256;
+const BLOB_DIRECTORIES: u128 = SWEEP_SLICES as u128;
 
 /// A locked data directory.
 #[derive(Debug)]
@@ -161,13 +162,43 @@ impl Directory {
         &self,
         visit: &mut dyn FnMut(StageId) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        for index in 0..BLOB_DIRECTORIES {
-            for entry in entries(&blob_directory(&self.blobs_path(), index))? {
-                let entry = entry?;
-                match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                    Some(id) if self.blob_path(id) == entry.path() => visit(id)?,
-                    _ => tracing::warn!(path = %entry.path().display(), "not a file of ours"),
-                }
+        for index in 0..=u8::MAX {
+            self.visit_blob_files(index, &mut |id, _| visit(id))?;
+        }
+        Ok(())
+    }
+
+    /// Offers the complete bodies of one directory that have not been written to for `age`.
+    pub(crate) fn visit_old_blobs(
+        &self,
+        index: u8,
+        age: Duration,
+        visit: &mut dyn FnMut(StageId) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let now = SystemTime::now();
+        self.visit_blob_files(index, &mut |id, entry| {
+            let modified = match entry.metadata().and_then(|metadata| metadata.modified()) {
+                Ok(modified) => modified,
+                // It was released meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(StorageError::io(&entry.path(), error)),
+            };
+            // A clock that was set back makes a body younger, which only keeps it for longer.
+            let is_old = now.duration_since(modified).unwrap_or_default() >= age;
+            if is_old { visit(id) } else { Ok(()) }
+        })
+    }
+
+    fn visit_blob_files(
+        &self,
+        index: u8,
+        visit: &mut dyn FnMut(StageId, &DirEntry) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        for entry in entries(&blob_directory(&self.blobs_path(), u128::from(index)))? {
+            let entry = entry?;
+            match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                Some(id) if self.blob_path(id) == entry.path() => visit(id, &entry)?,
+                _ => tracing::warn!(path = %entry.path().display(), "not a file of ours"),
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError, TryLockError},
+    time::Duration,
 };
 
 /// How many releases left undone are repeated in one go after a crash.
@@ -253,6 +254,22 @@ impl Engine for DiskEngine {
             return Ok(());
         }
         self.directory.remove_blob(id)
+    }
+
+    fn unnamed_stages(
+        &self,
+        slice: u8,
+        age: Duration,
+        count_max: usize,
+    ) -> Result<Vec<StageId>, StorageError> {
+        let mut unnamed = Vec::new();
+        self.directory.visit_old_blobs(slice, age, &mut |id| {
+            if unnamed.len() < count_max && !self.metadata.names_blob(id)? {
+                unnamed.push(id);
+            }
+            Ok(())
+        })?;
+        Ok(unnamed)
     }
 }
 

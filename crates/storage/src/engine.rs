@@ -7,7 +7,7 @@
 //! A large body arrives before its write: [`Engine::stage`], then [`StageWriter::finish`], then
 //! an [`Item::Entry`] that names it. From then on the engine owns it and removes it when the write
 //! is superseded. Until then the shell owns it and calls [`Engine::discard_stage`] if the write
-//! does not come.
+//! does not come; what it forgets, it finds with [`Engine::unnamed_stages`].
 
 use crate::StorageError;
 use ashlar_object::{
@@ -16,7 +16,10 @@ use ashlar_object::{
     list::{Bound, Step},
 };
 use bytes::Bytes;
-use std::fs::File;
+use std::{fs::File, time::Duration};
+
+/// How many slices [`Engine::unnamed_stages`] knows: every value of a byte.
+pub const SWEEP_SLICES: usize = 256;
 
 /// What one sync makes durable: all items in order, or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,6 +176,19 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// When the disk cannot be read or written.
     fn discard_stage(&self, id: StageId) -> Result<(), StorageError>;
+
+    /// Complete bodies that no entry names and that have not been written to for `age`: one of
+    /// [`SWEEP_SLICES`] slices of all bodies, at most `count_max` of it. They belong to writes that
+    /// never came, or that are about to.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    fn unnamed_stages(
+        &self,
+        slice: u8,
+        age: Duration,
+        count_max: usize,
+    ) -> Result<Vec<StageId>, StorageError>;
 }
 
 /// A consistent view of the metadata and the inline bodies.

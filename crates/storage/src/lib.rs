@@ -20,7 +20,9 @@ mod step;
 
 pub use ashlar_object::list::{Bound, Step as ScanStep};
 pub use disk::{DiskEngine, DiskOptions, open_disk};
-pub use engine::{Batch, Blob, Engine, Item, Place, Snapshot, StageWriter, Stored, StoredChange};
+pub use engine::{
+    Batch, Blob, Engine, Item, Place, SWEEP_SLICES, Snapshot, StageWriter, Stored, StoredChange,
+};
 pub use error::StorageError;
 pub use scrub::{Finding, ScrubProgress, ScrubReport, scrub, scrub_dir};
 

@@ -2,7 +2,8 @@
 //!
 //! The head streams a large body to its successor while it receives it, which streams it on; each
 //! node writes it to its own disk. `StageDone` travels back when a node and everything behind it
-//! has synced. Memory is bounded by one frame a hop; a body that breaks off is discarded by all.
+//! has synced. Memory is bounded by one frame a hop; a body that breaks off is discarded by all, and
+//! so is one that is complete here if it failed behind or if nobody waits for the word of it.
 
 use super::{
     Identity, STAGE_TIMEOUT,
@@ -12,7 +13,7 @@ use ashlar_object::{NodeIndex, PartitionIndex, StageId};
 use ashlar_storage::{Blob, Engine, StageWriter, StorageError};
 use ashlar_wire::{Frame, Purpose, peer::STAGE_DATA_BYTES_MAX};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 /// Why a body did not reach everyone.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +121,8 @@ pub(crate) async fn serve(
         let result = match frame {
             Frame::StageOpen { partition, stage, relay } => {
                 let next = successor(&identity, partition).filter(|_| relay);
-                receive(&identity, &engine, &mut reader, (partition, stage), next).await
+                let body = Incoming { partition, stage, ahead_of_write: relay };
+                receive(&identity, &engine, &mut reader, body, next).await
             }
             Frame::StageDiscard { partition, stage } => {
                 discard_here_and_behind(&identity, &engine, partition, stage).await
@@ -140,11 +142,19 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// A body that a predecessor announces.
+struct Incoming {
+    partition: PartitionIndex,
+    stage: StageId,
+    /// No write names it yet; otherwise it is sent again because it was missing here.
+    ahead_of_write: bool,
+}
+
 async fn receive(
-    identity: &Identity,
+    identity: &Arc<Identity>,
     engine: &Arc<dyn Engine>,
     reader: &mut FrameReader,
-    (partition, stage): (PartitionIndex, StageId),
+    Incoming { partition, stage, ahead_of_write }: Incoming,
     next: Option<NodeIndex>,
 ) -> Result<(), StageError> {
     let mut local = LocalStage::open(engine, stage).await?;
@@ -172,15 +182,50 @@ async fn receive(
             _ => return Err(PeerError::Unexpected("a staged body's data").into()),
         }
     }
+    let finished = finish(reader, local, remote).await;
+    // A body that travels ahead of its write is named by nothing before its head has heard of it. One
+    // that is sent again has an entry, which may arrive at any moment: it stays.
+    if finished.is_err() && ahead_of_write {
+        let (identity, engine) = (identity.clone(), engine.clone());
+        tokio::spawn(async move {
+            let discarded = discard_here_and_behind(&identity, &engine, partition, stage).await;
+            if let Err(error) = discarded {
+                tracing::warn!(%stage, %error, "a body that failed elsewhere stays for now");
+            }
+        });
+    }
+    finished
+}
+
+/// Syncs here and behind, while the predecessor waits for it.
+async fn finish(
+    reader: &mut FrameReader,
+    local: LocalStage,
+    remote: Option<StageSender>,
+) -> Result<(), StageError> {
     let behind = async {
         match remote {
             Some(remote) => remote.finish().await,
             None => Ok(()),
         }
     };
-    let (here, behind) = tokio::join!(local.finish(), behind);
+    // Both to their end, whatever happens: what is to be discarded must not come later.
+    let mut syncing = pin!(async { tokio::join!(local.finish(), behind) });
+    let (waits, (here, behind)) = tokio::select! {
+        both = &mut syncing => (Ok(()), both),
+        // It has nothing more to say before it is answered.
+        said = reader.next() => {
+            let error = match said {
+                Ok(Some(_)) => PeerError::Unexpected("nothing before the end of a staged body"),
+                Ok(None) => PeerError::Closed,
+                Err(error) => error,
+            };
+            (Err(error), syncing.await)
+        }
+    };
     here?;
-    behind
+    behind?;
+    waits.map_err(StageError::from)
 }
 
 async fn discard_here_and_behind(
@@ -190,12 +235,14 @@ async fn discard_here_and_behind(
     stage: StageId,
 ) -> Result<(), StageError> {
     let engine = engine.clone();
-    blocking(move || engine.discard_stage(stage)).await?;
-    match successor(identity, partition) {
+    let here = blocking(move || engine.discard_stage(stage)).await;
+    let behind = match successor(identity, partition) {
         // Boxed because the call goes round by way of the next node.
         Some(node) => Box::pin(discard(identity, node, partition, stage)).await,
         None => Ok(()),
-    }
+    };
+    here?;
+    behind
 }
 
 fn successor(identity: &Identity, partition: PartitionIndex) -> Option<NodeIndex> {

@@ -5,10 +5,14 @@
 //! with one sync, and only then tells them so. The storage's calls block this thread and nobody
 //! else.
 
+mod input;
+
+pub(crate) use input::{ChainHandle, Input};
+
 use super::{Metrics, views::Views};
 use crate::peer::{Identity, Place, stage};
 use ashlar_object::{
-    Change, Entry, Key, NodeIndex, PartitionIndex, Version,
+    Change, Entry, Key, NodeIndex, PartitionIndex, StageId, Version,
     chain::{
         Message, Metadata, Neighbour, Newest, Options, Outcome, Output, Replica, Standing, Ticket,
         Write,
@@ -27,8 +31,6 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Inputs that wait for the thread; beyond, whoever sends waits.
-const INPUTS_MAX: usize = 4096;
 /// Inputs that share one sync.
 const BATCH_INPUTS_MAX: usize = 512;
 /// How often time-outs are looked at and releases that nothing else synced are written.
@@ -43,75 +45,6 @@ const WINDOW_BYTES_MAX: usize = 16 << 20;
 /// A successor is probed after this long without progress.
 const RETRY_MS: u64 = 500;
 
-/// What the thread takes in.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A client's write.
-    Write {
-        /// The partition of its key.
-        partition: PartitionIndex,
-        /// Key, change and conditions.
-        write: Write,
-        /// Where the outcome goes.
-        reply: oneshot::Sender<Result<Outcome, StorageError>>,
-    },
-    /// A message of a partition's chain.
-    Message {
-        /// The partition.
-        partition: PartitionIndex,
-        /// Who sent it.
-        from: NodeIndex,
-        /// What it says.
-        message: Message,
-    },
-    /// The link to a successor is up.
-    SuccessorUp {
-        /// The successor.
-        node: NodeIndex,
-        /// Where messages for it go.
-        link: mpsc::Sender<Frame>,
-    },
-    /// The link to a successor is down.
-    SuccessorDown {
-        /// The successor.
-        node: NodeIndex,
-    },
-    /// A predecessor has connected; replaces an older connection of its.
-    PredecessorUp {
-        /// The predecessor.
-        node: NodeIndex,
-        /// Where messages for it go.
-        link: mpsc::Sender<Frame>,
-    },
-    /// The shipping of a body that a successor lacked has ended.
-    BodyShipped {
-        /// The partition of its entry.
-        partition: PartitionIndex,
-        /// The entry.
-        version: Version,
-        /// Whether it is there now.
-        arrived: bool,
-    },
-}
-
-/// The way to the thread.
-#[derive(Clone, Debug)]
-pub(crate) struct ChainHandle {
-    inputs: mpsc::Sender<Input>,
-}
-
-impl ChainHandle {
-    /// Hands an input over, waiting while the thread is busy; false if it has ended.
-    pub(crate) async fn send(&self, input: Input) -> bool {
-        self.inputs.send(input).await.is_ok()
-    }
-
-    /// Whether the thread has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.inputs.is_closed()
-    }
-}
-
 /// Recovers all replicas of this node from `engine` and starts the thread. It ends when all
 /// handles are gone, or after an error of the disk that makes further writes unsafe.
 ///
@@ -124,11 +57,10 @@ pub(crate) fn spawn(
     metrics: Arc<Metrics>,
     io: Handle,
 ) -> Result<ChainHandle, StorageError> {
-    let (sender, receiver) = mpsc::channel(INPUTS_MAX);
-    let handle = ChainHandle { inputs: sender };
+    let (handle, receiver) = ChainHandle::new();
     let mut thread = ChainThread {
         // Weak, so that the thread ends with the last handle outside.
-        own_inputs: handle.inputs.downgrade(),
+        own_inputs: handle.downgrade(),
         identity,
         engine,
         views,
@@ -277,6 +209,23 @@ impl ChainThread {
                     self.drain(partition);
                 }
             }
+            Input::Unnamed { stages } => self.remove_unnamed(&stages),
+        }
+    }
+
+    /// Only this thread knows which bodies are about to be named: by entries that wait for the
+    /// next sync.
+    fn remove_unnamed(&self, stages: &[StageId]) {
+        let named = |item: &Item| match item {
+            Item::Entry { entry, .. } => entry.operation.change.stage(),
+            _ => None,
+        };
+        let waiting: HashSet<_> = self.batch.items.iter().filter_map(named).collect();
+        for stage in stages.iter().filter(|stage| !waiting.contains(stage)) {
+            match self.engine.discard_stage(*stage) {
+                Ok(()) => tracing::info!(%stage, "removed a body that no object names"),
+                Err(error) => tracing::warn!(%stage, %error, "cannot remove an unnamed body"),
+            }
         }
     }
 
@@ -291,6 +240,13 @@ impl ChainThread {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let metadata = EngineMetadata(&*self.engine);
+        if let Some(stage) = write.operation.change.stage()
+            && !self.engine.has_stage(stage).unwrap_or(false)
+        {
+            // The client was so slow, or this thread, that the body was taken for forgotten.
+            let _ = reply.send(Err(StorageError::Gone));
+            return;
+        }
         let deletes = write.operation.change == Change::Delete;
         let decided = match self.engine.has_space() {
             // Deletions go on: they make space.

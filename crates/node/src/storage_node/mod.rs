@@ -6,6 +6,10 @@ mod listing;
 mod lookup;
 mod read;
 mod service;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod upload;
 pub(crate) mod views;
 mod write;
 
@@ -121,8 +125,18 @@ pub(crate) fn open(
     registry: &mut Registry,
 ) -> Result<DiskService, NodeError> {
     assert_eq!(storage.engine, EngineKind::Disk);
-    let data = data_directory(config);
-    let engine: Arc<dyn Engine> = Arc::new(open_when_free(&data)?);
+    let engine = Arc::new(open_when_free(&data_directory(config))?);
+    open_on(engine, config, storage, peer, registry)
+}
+
+/// As [`open`], on a disk that is open.
+fn open_on(
+    engine: Arc<dyn Engine>,
+    config: &Config,
+    storage: &Storage,
+    peer: TcpListener,
+    registry: &mut Registry,
+) -> Result<DiskService, NodeError> {
     let identity = Arc::new(Identity { cluster: config.cluster.clone(), node: storage.index });
     let views = Arc::new(Views::new(config.cluster.map.partitions().len()));
     let metrics = Arc::new(Metrics::new(registry));
@@ -147,6 +161,7 @@ pub(crate) fn open(
         tokio::spawn(link::maintain(identity.clone(), successor, chain.clone()));
     }
     let tails = TailClient::spawn(&identity);
+    tokio::spawn(sweep::sweep(engine.clone(), chain.clone(), sweep::Pace::default()));
     Ok(DiskService::new(Shared {
         config: storage.clone(),
         identity,

@@ -30,7 +30,8 @@ const READ_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 /// Objects of the disk engine.
 #[derive(Clone)]
 pub(crate) struct DiskService {
-    shared: Arc<Shared>,
+    /// What its requests share.
+    pub(super) shared: Arc<Shared>,
 }
 
 impl DiskService {

@@ -1,22 +1,18 @@
 //! PUT and DELETE, at the head of a chain.
 //!
 //! A small body is kept in memory and travels with its write. A large one is written to this
-//! node's disk and streamed down the chain while it arrives, in pieces of bounded size; only when
-//! every replica has synced it is the write numbered. A body that breaks off leaves nothing behind
-//! but files that are removed.
+//! node's disk and streamed down the chain while it arrives ([`super::upload`]), in pieces of
+//! bounded size; only when every replica has synced it is the write numbered.
 
 use super::{
     Shared,
     chain_thread::Input,
     read::{USER_PREFIX, VERSION_HEADER, failed_precondition, put},
+    upload::{StagedBody, Upload, Uploaded},
 };
-use crate::{
-    body::Body as ResponseBody,
-    peer::stage::{LocalStage, StageError, StageSender, discard},
-    response,
-};
+use crate::{body::Body as ResponseBody, peer::stage::StageError, response};
 use ashlar_object::{
-    Body, Change, ETag, Key, NodeIndex, ObjectMeta, Operation, PartitionIndex, StageId,
+    Body, Change, ETag, Key, ObjectMeta, Operation, PartitionIndex,
     chain::{Outcome, Refusal, Write},
     condition::Conditions,
     model::{CONTENT_TYPE_BYTES_MAX, USER_METADATA_BYTES_MAX},
@@ -47,9 +43,17 @@ struct PutFields {
 
 /// A body that has been taken in.
 struct Received {
-    body: Body,
+    body: ReceivedBody,
     size_bytes: u64,
     etag: ETag,
+}
+
+/// Where it is.
+enum ReceivedBody {
+    /// In memory.
+    Inline(Bytes),
+    /// On the disks of all replicas.
+    Staged(StagedBody),
 }
 
 /// Why a body could not be taken in.
@@ -91,12 +95,7 @@ pub(super) async fn put_object(
         }
         Err(error) => return response::unavailable(error),
     };
-    let stage = match received.body {
-        Body::Staged(stage) => Some(stage),
-        Body::Inline(_) => None,
-    };
     if fields.expected.is_some_and(|expected| expected != received.etag) {
-        drop_stage(shared, partition, stage);
         return response::text(StatusCode::BAD_REQUEST, "Content-MD5 does not fit the body");
     }
     let etag = received.etag;
@@ -107,24 +106,21 @@ pub(super) async fn put_object(
         content_type: fields.content_type,
         user: fields.user,
     };
-    let operation = Operation { key, change: Change::Put { meta, body: received.body } };
+    let (body, staged) = match received.body {
+        ReceivedBody::Inline(bytes) => (Body::Inline(bytes), None),
+        ReceivedBody::Staged(staged) => (Body::Staged(staged.id()), Some(staged)),
+    };
+    let operation = Operation { key, change: Change::Put { meta, body } };
     let write = Write { operation, conditions: fields.conditions };
-    match submit(shared, partition, write).await {
+    match submit(shared, partition, write, staged).await {
         Ok(Outcome::Committed { version, replaced }) => {
             let status = if replaced { StatusCode::OK } else { StatusCode::CREATED };
             let mut response = response::empty(status);
             response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(version.0));
             with_etag(response, etag)
         }
-        Ok(outcome) => {
-            drop_stage(shared, partition, stage);
-            failure(outcome)
-        }
-        Err(NoOutcome::Nothing(response)) => {
-            drop_stage(shared, partition, stage);
-            response
-        }
-        Err(NoOutcome::Unknown(response)) => response,
+        Ok(outcome) => failure(outcome),
+        Err(NoOutcome::Nothing(response) | NoOutcome::Unknown(response)) => response,
     }
 }
 
@@ -143,7 +139,7 @@ pub(super) async fn delete_object(
         Err(error) => return response::text(StatusCode::BAD_REQUEST, error),
     };
     let operation = Operation { key, change: Change::Delete };
-    match submit(shared, partition, Write { operation, conditions }).await {
+    match submit(shared, partition, Write { operation, conditions }, None).await {
         Ok(Outcome::Committed { version, .. }) => {
             let mut response = response::empty(StatusCode::NO_CONTENT);
             response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(version.0));
@@ -189,20 +185,44 @@ enum NoOutcome {
     Unknown(Response<ResponseBody>),
 }
 
-/// Hands a write to the chain and waits for its outcome.
+/// Hands a write to the chain and waits for its outcome. The body that it names goes again if the
+/// write certainly does not come to be.
 async fn submit(
     shared: &Shared,
     partition: PartitionIndex,
     write: Write,
+    mut body: Option<StagedBody>,
 ) -> Result<Outcome, NoOutcome> {
-    let (reply, outcome) = oneshot::channel();
-    if !shared.chain.send(Input::Write { partition, write, reply }).await {
+    let Some(room) = shared.chain.reserve().await else {
         return Err(NoOutcome::Nothing(response::unavailable("this node's disk has failed")));
+    };
+    // Nothing is awaited between these two: a client that goes away leaves no doubt whose it is.
+    body.iter_mut().for_each(StagedBody::give_to_chain);
+    let (reply, outcome) = oneshot::channel();
+    room.send(Input::Write { partition, write, reply });
+    let result = outcome_of(shared, outcome).await;
+    let is_refused = match &result {
+        Ok(outcome) => !matches!(outcome, Outcome::Committed { .. }),
+        Err(NoOutcome::Nothing(_)) => true,
+        Err(NoOutcome::Unknown(_)) => false,
+    };
+    if is_refused {
+        body.iter_mut().for_each(StagedBody::take_back);
     }
+    result
+}
+
+async fn outcome_of(
+    shared: &Shared,
+    outcome: oneshot::Receiver<Result<Outcome, StorageError>>,
+) -> Result<Outcome, NoOutcome> {
     match timeout(shared.config.commit_timeout, outcome).await {
         Ok(Ok(Ok(outcome))) => Ok(outcome),
         Ok(Ok(Err(error @ StorageError::NoSpace { .. }))) => {
             Err(NoOutcome::Nothing(response::text(StatusCode::INSUFFICIENT_STORAGE, error)))
+        }
+        Ok(Ok(Err(StorageError::Gone))) => {
+            Err(NoOutcome::Nothing(response::unavailable("the body has waited for too long")))
         }
         Ok(Ok(Err(error))) => {
             tracing::error!(%error, "cannot decide on a write");
@@ -237,7 +257,7 @@ async fn receive(
     }
     let bytes = head.freeze();
     let etag = ETag(Md5::digest(&bytes).into());
-    Ok(Received { size_bytes: bytes.len() as u64, etag, body: Body::Inline(bytes) })
+    Ok(Received { size_bytes: bytes.len() as u64, etag, body: ReceivedBody::Inline(bytes) })
 }
 
 async fn receive_staged(
@@ -247,9 +267,8 @@ async fn receive_staged(
     mut body: Incoming,
 ) -> Result<Received, ReceiveError> {
     let permit = shared.uploads.clone().try_acquire_owned();
-    let _permit = permit.map_err(|_| ReceiveError::Busy)?;
-    let stage = StageId(rand::random());
-    let mut upload = Upload::open(shared, partition, stage).await?;
+    let permit = permit.map_err(|_| ReceiveError::Busy)?;
+    let mut upload = Upload::open(shared, partition, permit).await?;
     loop {
         let mut gathered_bytes: usize = pieces.iter().map(Bytes::len).sum();
         let mut ended = false;
@@ -267,8 +286,8 @@ async fn receive_staged(
             break;
         }
     }
-    let (size_bytes, etag) = upload.finish().await?;
-    Ok(Received { body: Body::Staged(stage), size_bytes, etag })
+    let Uploaded { body, size_bytes, etag } = upload.finish().await?;
+    Ok(Received { body: ReceivedBody::Staged(body), size_bytes, etag })
 }
 
 /// The body's next bytes; none at its end.
@@ -284,92 +303,6 @@ async fn next(shared: &Shared, body: &mut Incoming) -> Result<Option<Bytes>, Rec
             Ok(Some(Err(_))) | Err(_) => return Err(ReceiveError::Client),
         }
     }
-}
-
-/// A large body on its way to this node's disk and down the chain.
-struct Upload {
-    local: LocalStage,
-    remote: Option<StageSender>,
-    /// None while a piece is being hashed.
-    hash: Option<Md5>,
-}
-
-impl Upload {
-    async fn open(
-        shared: &Shared,
-        partition: PartitionIndex,
-        stage: StageId,
-    ) -> Result<Self, StageError> {
-        let local = LocalStage::open(&shared.engine, stage).await?;
-        let remote = match successor(shared, partition) {
-            Some(node) => {
-                Some(StageSender::open(&shared.identity, node, partition, stage, true).await?)
-            }
-            None => None,
-        };
-        Ok(Self { local, remote, hash: Some(Md5::new()) })
-    }
-
-    /// Writes, hashes and passes on, all at once.
-    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), StageError> {
-        let mut hash = self.hash.take().expect("no piece is being hashed");
-        let to_hash = pieces.clone();
-        let hashing = tokio::task::spawn_blocking(move || {
-            to_hash.iter().for_each(|piece| hash.update(piece));
-            hash
-        });
-        let remote = &mut self.remote;
-        let to_send = pieces.clone();
-        let sending = async move {
-            if let Some(remote) = remote {
-                for piece in &to_send {
-                    remote.write(piece).await?;
-                }
-            }
-            Ok::<_, StageError>(())
-        };
-        let (written, sent, hash) = tokio::join!(self.local.write(pieces), sending, hashing);
-        written?;
-        sent?;
-        self.hash = Some(hash.expect("hashing does not panic"));
-        Ok(())
-    }
-
-    /// Syncs here and behind; the body's length and hash.
-    async fn finish(self) -> Result<(u64, ETag), StageError> {
-        let behind = async {
-            match self.remote {
-                Some(remote) => remote.finish().await,
-                None => Ok(()),
-            }
-        };
-        let (here, behind) = tokio::join!(self.local.finish(), behind);
-        behind?;
-        let hash = self.hash.expect("no piece is being hashed");
-        Ok((here?, ETag(hash.finalize().into())))
-    }
-}
-
-fn successor(shared: &Shared, partition: PartitionIndex) -> Option<NodeIndex> {
-    shared.identity.place_in(partition)?.successor
-}
-
-/// Removes a body whose write did not come to be, here and behind.
-fn drop_stage(shared: &Arc<Shared>, partition: PartitionIndex, stage: Option<StageId>) {
-    let Some(stage) = stage else { return };
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        let engine = shared.engine.clone();
-        let here = crate::peer::stage::blocking(move || engine.discard_stage(stage)).await;
-        let behind = match successor(&shared, partition) {
-            Some(node) => discard(&shared.identity, node, partition, stage).await,
-            None => Ok(()),
-        };
-        if let Err(error) = here.map_err(StageError::from).and(behind) {
-            // A restart removes what nothing names.
-            tracing::warn!(%stage, %error, "cannot remove the body of a refused write");
-        }
-    });
 }
 
 impl PutFields {

@@ -6,7 +6,10 @@ use crate::{
     StoredChange, open_disk, scrub, scrub_dir,
 };
 use ashlar_object::{Change, Entry, Key, PartitionIndex, StageId, Version};
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 const PARTITION: PartitionIndex = PartitionIndex(3);
 
@@ -191,6 +194,30 @@ fn a_write_without_its_large_body_is_refused() {
     let items = vec![Item::Entry { partition, entry }];
     assert!(engine.apply(&Batch { items }).unwrap_err().is_corruption());
     assert_eq!(versions(&engine, "a"), []);
+}
+
+#[test]
+fn old_bodies_that_nothing_names_are_found() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    // Identifiers of one slice, and one of another.
+    let [named, old, older, young] = [1, 2, 3, 4].map(|number| StageId(number << 8 | 7));
+    let elsewhere = StageId(8);
+    for id in [named, old, older, young, elsewhere] {
+        receive(&engine, id);
+    }
+    persist(&engine, &entry(1, "a", put_large(named)));
+    for id in [named, old, older, elsewhere] {
+        let file = std::fs::File::options().write(true).open(engine.directory().blob_path(id));
+        file.unwrap().set_modified(SystemTime::now() - 2 * HOUR).unwrap();
+    }
+    let mut found = engine.unnamed_stages(7, HOUR, 10).unwrap();
+    found.sort_unstable();
+    assert_eq!(found, [old, older]);
+    assert_eq!(engine.unnamed_stages(7, HOUR, 1).unwrap().len(), 1);
+    assert_eq!(engine.unnamed_stages(8, HOUR, 10).unwrap(), [elsewhere]);
+    assert_eq!(engine.unnamed_stages(9, HOUR, 10).unwrap(), []);
 }
 
 #[test]
