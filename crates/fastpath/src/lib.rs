@@ -12,3 +12,4 @@
 
 pub mod chaos;
 pub mod frame;
+pub mod steering;

@@ -255,15 +255,15 @@ const fn program_name(hook: Hook) -> &'static str {
     }
 }
 
-fn missing(name: &str) -> Error {
+pub(crate) fn missing(name: &str) -> Error {
     Error::UnusableObject { reason: format!("no {name} of the expected type") }
 }
 
-fn in_map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
+pub(crate) fn in_map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
     move |source| Error::Map { map, source }
 }
 
-fn interface_index(interface: &str) -> Result<u32, Error> {
+pub(crate) fn interface_index(interface: &str) -> Result<u32, Error> {
     let lookup = || {
         let socket =
             socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
@@ -275,7 +275,7 @@ fn interface_index(interface: &str) -> Result<u32, Error> {
     })
 }
 
-fn attach_error(interface: &str, attachment: Attachment, source: io::Error) -> Error {
+pub(crate) fn attach_error(interface: &str, attachment: Attachment, source: io::Error) -> Error {
     let interface = interface.to_owned();
     let errno = Errno::from_io_error(&source);
     match (attachment, errno) {

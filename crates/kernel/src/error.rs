@@ -88,6 +88,28 @@ pub enum Error {
         /// The kernel's reason.
         source: aya::programs::ProgramError,
     },
+    /// The settings contradict themselves.
+    #[error("{field}: {reason}")]
+    Settings {
+        /// Which setting.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something about an interface or a map could not be found out.
+    #[error("cannot {operation}")]
+    System {
+        /// What was asked of the kernel.
+        operation: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The steering program neither answered nor refused a request.
+    #[error("the steering program did not answer: it ended with action {action}")]
+    Unanswered {
+        /// What the program told the driver to do with the request.
+        action: u32,
+    },
 }
 
 impl Error {

@@ -2,6 +2,7 @@
 //!
 //! - [`probe`] finds out what the host can do, by trying.
 //! - [`chaos`] loses, repeats and damages frames of an interface on purpose.
+//! - [`steering`] sends frames of a flow to the host that owns the connection.
 //! - [`testing`] lets this workspace's tests say which of the host's features they need.
 
 pub mod chaos;
@@ -9,6 +10,7 @@ mod embedded;
 mod error;
 mod link;
 pub mod probe;
+pub mod steering;
 pub mod testing;
 
 pub use error::Error;
