@@ -5,5 +5,6 @@
 //! checked.
 
 pub mod peer;
+pub mod steering;
 
 pub use peer::{Frame, FrameError, FrameHeader, Hello, HelloAnswer, Purpose};
