@@ -1,0 +1,178 @@
+//! What the two owners tell each other. The channel frames the messages.
+
+use crate::{
+    SecretBytes,
+    codec::{Decoder, FieldError, Length, Sink},
+    image::IMAGE_BYTES_MAX,
+};
+
+/// The layout's version; messages of another one are refused.
+const MESSAGE_VERSION: u8 = 1;
+/// Bytes of a message besides an image.
+const HEADER_BYTES_MAX: usize = 32;
+/// The most bytes of an encoded message.
+pub const MESSAGE_BYTES_MAX: usize = IMAGE_BYTES_MAX + HEADER_BYTES_MAX;
+
+const OFFER: u8 = 1;
+const IMPORTED: u8 = 2;
+const REFUSED: u8 = 3;
+const CANCEL: u8 = 4;
+const GO: u8 = 5;
+const TAKEN: u8 = 6;
+
+/// Names a move on its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MoveId(pub u64);
+
+/// A step of a move.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Here is a frozen connection.
+    Offer {
+        /// An encoded [`ConnectionImage`](crate::image::ConnectionImage).
+        image: SecretBytes,
+    },
+    /// Its socket exists here, mute.
+    Imported,
+    /// It does not, and never sends a byte.
+    Refused {
+        /// Why.
+        reason: Refusal,
+    },
+    /// Drop it silently.
+    Cancel,
+    /// It is yours.
+    Go {
+        /// The flow's epoch at steering.
+        epoch: u64,
+    },
+    /// It is mine.
+    Taken,
+}
+
+/// Why an importer does not take a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[repr(u8)]
+pub enum Refusal {
+    /// It is about to stop.
+    #[error("it drains")]
+    Draining = 1,
+    /// It has as many connections as it may.
+    #[error("it has no room")]
+    Full = 2,
+    /// It does not understand the image.
+    #[error("the image is invalid")]
+    InvalidImage = 3,
+    /// It serves a connection of the same addresses.
+    #[error("it serves this flow already")]
+    FlowInUse = 4,
+    /// Its kernel did not make the socket, or not bring it to life.
+    #[error("its kernel refused the socket")]
+    Kernel = 5,
+    /// A step came after its deadline.
+    #[error("it gave up waiting")]
+    Expired = 6,
+    /// The host can import no connections.
+    #[error("it cannot import connections")]
+    Unsupported = 7,
+}
+
+impl Refusal {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Draining,
+        Self::Full,
+        Self::InvalidImage,
+        Self::FlowInUse,
+        Self::Kernel,
+        Self::Expired,
+        Self::Unsupported,
+    ];
+}
+
+/// Why bytes are not a message. The channel they came on is of no further use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The peer speaks another version.
+    #[error("the hand-off message has version {0}, this node knows {MESSAGE_VERSION}")]
+    Version(u8),
+    /// A field is wrong.
+    #[error("bad hand-off message: {0}")]
+    Field(#[from] FieldError),
+}
+
+/// The answer to a message of a move that nobody here knows, if it wants one: whoever has imported
+/// a forgotten connection shall not wait for its deadline.
+pub fn answer_unknown(message: &Message) -> Option<Message> {
+    matches!(message, Message::Imported).then_some(Message::Cancel)
+}
+
+impl Message {
+    /// Encodes the message, in one allocation of just its size.
+    ///
+    /// # Panics
+    /// When an offer's image exceeds [`IMAGE_BYTES_MAX`].
+    pub fn encode(&self, move_id: MoveId) -> SecretBytes {
+        let mut length = Length::default();
+        self.write(move_id, &mut length);
+        assert!(length.0 <= MESSAGE_BYTES_MAX);
+        let mut out = SecretBytes::with_capacity(length.0);
+        self.write(move_id, &mut *out);
+        assert_eq!(out.len(), length.0);
+        out
+    }
+
+    /// Decodes a message. An offer's image is not looked at.
+    ///
+    /// # Errors
+    /// For any bytes that [`Message::encode`] did not give.
+    pub fn decode(bytes: &[u8]) -> Result<(MoveId, Self), MessageError> {
+        let mut from = Decoder::new(bytes);
+        let version = from.u8("version")?;
+        if version != MESSAGE_VERSION {
+            return Err(MessageError::Version(version));
+        }
+        let move_id = MoveId(from.u64("move")?);
+        let message = Self::read(&mut from)?;
+        from.finish()?;
+        Ok((move_id, message))
+    }
+
+    fn write(&self, move_id: MoveId, out: &mut impl Sink) {
+        out.u8(MESSAGE_VERSION);
+        out.u64(move_id.0);
+        match self {
+            Self::Offer { image } => {
+                out.u8(OFFER);
+                out.bytes(image);
+            }
+            Self::Imported => out.u8(IMPORTED),
+            Self::Refused { reason } => {
+                out.u8(REFUSED);
+                out.u8(*reason as u8);
+            }
+            Self::Cancel => out.u8(CANCEL),
+            Self::Go { epoch } => {
+                out.u8(GO);
+                out.u64(*epoch);
+            }
+            Self::Taken => out.u8(TAKEN),
+        }
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<Self, FieldError> {
+        Ok(match from.u8("kind")? {
+            OFFER => Self::Offer { image: from.bytes("image", IMAGE_BYTES_MAX)?.into() },
+            IMPORTED => Self::Imported,
+            REFUSED => {
+                let code = from.u8("reason")?;
+                let reason = Refusal::ALL.into_iter().find(|reason| *reason as u8 == code);
+                Self::Refused { reason: reason.ok_or(FieldError::invalid("reason", "is unknown"))? }
+            }
+            CANCEL => Self::Cancel,
+            GO => Self::Go { epoch: from.u64("epoch")? },
+            TAKEN => Self::Taken,
+            _ => return Err(FieldError::invalid("kind", "is unknown")),
+        })
+    }
+}

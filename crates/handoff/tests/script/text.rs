@@ -1,0 +1,76 @@
+//! How the scripts say what happens.
+
+use ashlar_handoff::protocol::{ExporterOutput, ImporterOutput, Message, Outcome, Owner, Steered};
+
+pub(crate) fn exporter_output(output: &ExporterOutput) -> String {
+    match output {
+        ExporterOutput::Freeze => "E freezes its socket".into(),
+        ExporterOutput::Export => "E exports its socket".into(),
+        ExporterOutput::Send(text) => format!("E -> I: {}", message(text)),
+        ExporterOutput::CheckReceiveSequence => "E checks its receive sequence".into(),
+        ExporterOutput::Point { owner: to, epoch } => {
+            format!("E -> S: point at {}, epoch {epoch}", owner(*to))
+        }
+        ExporterOutput::Thaw => "E thaws its socket".into(),
+        ExporterOutput::Reset => "E resets the client".into(),
+        ExporterOutput::CloseSilently => "E closes its socket silently".into(),
+        ExporterOutput::Report(result) => format!("E reports: {}", outcome(result)),
+    }
+}
+
+pub(crate) fn importer_output(output: &ImporterOutput) -> String {
+    match output {
+        ImporterOutput::Import(_) => "I imports a socket".into(),
+        ImporterOutput::Send(text) => format!("I -> E: {}", message(text)),
+        ImporterOutput::LeaveRepair => "I leaves repair mode".into(),
+        ImporterOutput::Serve { epoch } => format!("I serves, epoch {epoch}"),
+        ImporterOutput::CloseSilently => "I closes its socket silently".into(),
+        ImporterOutput::Reset => "I resets the client".into(),
+        ImporterOutput::Report(result) => format!("I reports: {}", outcome(result)),
+    }
+}
+
+pub(crate) fn steered(steered: &Steered) -> String {
+    match steered.owner {
+        Owner::Nobody => format!("S -> E: no room (to epoch {})", steered.answers_epoch),
+        to => format!(
+            "S -> E: follows {}, epoch {} (to epoch {})",
+            owner(to),
+            steered.epoch,
+            steered.answers_epoch
+        ),
+    }
+}
+
+pub(crate) fn owner(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Exporter => "E",
+        Owner::Importer => "I",
+        Owner::Other => "another",
+        Owner::Nobody => "nobody",
+    }
+}
+
+pub(crate) fn owner_named(name: &str) -> Owner {
+    let all = [Owner::Exporter, Owner::Importer, Owner::Other, Owner::Nobody];
+    all.into_iter().find(|candidate| owner(*candidate) == name).unwrap()
+}
+
+fn message(message: &Message) -> String {
+    match message {
+        Message::Offer { .. } => "offer".into(),
+        Message::Imported => "imported".into(),
+        Message::Refused { reason } => format!("refused, {reason}"),
+        Message::Cancel => "cancel".into(),
+        Message::Go { epoch } => format!("go, epoch {epoch}"),
+        Message::Taken => "taken".into(),
+    }
+}
+
+fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Moved { epoch } => format!("moved, epoch {epoch}"),
+        Outcome::Kept { epoch, cause } => format!("kept at epoch {epoch}: {cause}"),
+        Outcome::Ended { cause } => format!("ended: {cause}"),
+    }
+}
