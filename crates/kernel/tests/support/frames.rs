@@ -44,7 +44,7 @@ pub(crate) fn udp(
     [&ethernet_destination[..], &ethernet_source, &[8, 0], &ip, &udp].concat()
 }
 
-fn internet_checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn internet_checksum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
     let words =
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));

@@ -5,6 +5,9 @@ pub(crate) mod frames;
 pub(crate) mod interfaces;
 pub(crate) mod packet_socket;
 pub(crate) mod prediction;
+pub(crate) mod steering;
+pub(crate) mod steering_frames;
+pub(crate) mod steering_model;
 
 use ashlar_kernel::probe::Feature;
 
