@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "tls/session.rs"]
 mod session;
 
 use ashlar_handoff::tls::{AlertDescription, CipherSuite, Opened, RecordError, sealed_bytes};

@@ -1,5 +1,10 @@
 //! One exporter, one importer, steering, and what lies between them.
 
+mod faults;
+mod invariants;
+
+pub(crate) use faults::{Faults, Shell};
+
 use ashlar_handoff::{
     SecretBytes,
     protocol::{
@@ -11,8 +16,6 @@ use ashlar_handoff::{
 const EPOCH: u64 = 1;
 /// The most copies of one message under way: more tell nothing new.
 const COPIES_MAX: usize = 2;
-/// The most deadlines that one machine may need to end.
-const DEADLINES_MAX: usize = 16;
 /// Two `Point`s fit before each deadline.
 const TIMEOUTS: Timeouts = Timeouts {
     freeze_ms: 2,
@@ -30,48 +33,6 @@ const TIMEOUTS: Timeouts = Timeouts {
     leave_ms: 4,
     remember_ms: 4,
 };
-
-/// What may still go wrong. Messages may always be lost: nobody has to deliver them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Faults {
-    /// Deadlines pass at any moment.
-    pub(crate) deadlines: bool,
-    /// So many of the three parties die.
-    pub(crate) deaths: u8,
-    /// So many messages arrive and stay under way.
-    pub(crate) repetitions: u8,
-    /// So often steering forgets all its entries.
-    pub(crate) memory_losses: u8,
-    /// So often the channel between the owners breaks.
-    pub(crate) breaks: u8,
-    /// So often the exporter's shell changes its mind.
-    pub(crate) cancellations: u8,
-    /// So many steps of the shells fail.
-    pub(crate) failures: u8,
-    /// Steering has no room.
-    pub(crate) is_full: bool,
-}
-
-impl Faults {
-    pub(crate) const NONE: Self = Self {
-        deadlines: false,
-        deaths: 0,
-        repetitions: 0,
-        memory_losses: 0,
-        breaks: 0,
-        cancellations: 0,
-        failures: 0,
-        is_full: false,
-    };
-}
-
-/// How the shells do their duty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Shell {
-    Dutiful,
-    ThawsInsteadOfResetting,
-    ServesInsteadOfClosing,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Socket {
@@ -327,11 +288,29 @@ impl World {
                 self.perform_importer_outputs(usize::MAX);
             }
         }
-        self.to_importer.sort_by_key(|message| format!("{message:?}"));
-        self.to_exporter.sort_by_key(|message| format!("{message:?}"));
+        self.forget_what_nobody_gets();
+        self.to_importer.sort_by_key(rank);
+        self.to_exporter.sort_by_key(rank);
         self.to_steering.sort_by_key(|(_, epoch)| *epoch);
         self.from_steering.sort_by_key(|steered| (steered.answers_epoch, steered.epoch));
         self.tasks.sort_by_key(|task| *task as u8);
+    }
+
+    /// What is under way to the dead makes no difference.
+    fn forget_what_nobody_gets(&mut self) {
+        if !self.exporter_alive {
+            self.to_exporter.clear();
+            self.from_steering.clear();
+        }
+        if !self.importer_alive || self.importer_cut {
+            self.to_importer.clear();
+        }
+        if self.exporter_cut {
+            self.to_exporter.clear();
+        }
+        if !self.steering_alive {
+            self.to_steering.clear();
+        }
     }
 
     /// Gives a machine its input and leaves its outputs where they are.
@@ -378,12 +357,10 @@ impl World {
             }
             Action::ExporterLearnsOfTheBreak => {
                 self.exporter_cut = true;
-                self.to_exporter.clear();
                 self.exporter.handle_channel_lost(self.exporter_now_ms);
             }
             Action::ImporterLearnsOfTheBreak => {
                 self.importer_cut = true;
-                self.to_importer.clear();
                 if let Some(importer) = &mut self.importer {
                     importer.handle_channel_lost(self.importer_now_ms);
                 }
@@ -532,82 +509,15 @@ impl World {
     }
 }
 
-/// What must hold.
-impl World {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.thawed && self.served {
-            return Err("two continuations".into());
-        }
-        let follows = self.entry.map(|(_, owner)| owner);
-        if !self.steering_forgot {
-            let at_home = if self.is_home { None } else { Some(Owner::Exporter) };
-            let follows_exporter = follows == Some(Owner::Exporter) || follows == at_home;
-            if self.thawed && !follows_exporter && !self.faults.is_full {
-                return Err(format!("the exporter goes on, steering follows {follows:?}"));
-            }
-            if self.served && follows != Some(Owner::Importer) {
-                return Err(format!("the importer goes on, steering follows {follows:?}"));
-            }
-        }
-        if self.faults == Faults::NONE {
-            let steered_here = match follows {
-                Some(Owner::Importer) => self.importer_socket,
-                _ => self.exporter_socket,
-            };
-            if steered_here == Socket::Absent {
-                return Err("a frame of the client would meet no socket".into());
-            }
-        }
-        self.check_nobody_is_stuck()
-    }
-
-    fn check_nobody_is_stuck(&self) -> Result<(), String> {
-        let mut world = self.clone();
-        for _ in 0..DEADLINES_MAX {
-            if !world.exporter_alive || world.exporter.poll_timeout().is_none() {
-                break;
-            }
-            world.perform(&Action::ExporterDeadline);
-        }
-        if world.exporter_alive {
-            if !world.exporter.is_finished() {
-                return Err(format!("the exporter is stuck: {:?}", world.exporter));
-            }
-            if world.exporter_socket == Socket::Mute {
-                return Err("the exporter's socket stays frozen".into());
-            }
-        }
-        for _ in 0..DEADLINES_MAX {
-            let importer = world.importer.as_ref().and_then(Importer::poll_timeout);
-            if !world.importer_alive || importer.is_none() {
-                break;
-            }
-            world.perform(&Action::ImporterDeadline);
-        }
-        if world.tasks.contains(&Task::Import) && world.importer_alive {
-            world.report(Task::Import, true);
-            world.perform_importer_outputs(usize::MAX);
-        }
-        if world.importer.is_some_and(|importer| !importer.is_finished()) && world.importer_alive {
-            return Err("the importer is stuck".into());
-        }
-        if world.importer_socket == Socket::Mute {
-            return Err("the importer's socket stays mute".into());
-        }
-        Ok(())
-    }
-
-    /// Whether the connection is where it should be.
-    pub(crate) fn has_moved(&self) -> bool {
-        let moved = Outcome::Moved { epoch: EPOCH + 1 };
-        self.outcomes == [moved, moved]
-            && self.importer_socket == Socket::Alive
-            && self.exporter_socket == Socket::Mute
-            && self.entry == Some((EPOCH + 1, Owner::Importer))
-    }
-
-    pub(crate) fn outcomes(&self) -> impl Iterator<Item = String> {
-        self.outcomes.iter().map(|outcome| format!("{outcome:?}"))
+/// An order in which equal messages lie together: the queues are bags.
+fn rank(message: &Message) -> (u8, u8) {
+    match message {
+        Message::Offer { .. } => (0, 0),
+        Message::Imported => (1, 0),
+        Message::Refused { reason } => (2, *reason as u8),
+        Message::Cancel => (3, 0),
+        Message::Go { .. } => (4, 0),
+        Message::Taken => (5, 0),
     }
 }
 
