@@ -1,6 +1,7 @@
 //! Frames, ways to send them, and what the chaos programs should make of them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod bridge;
 pub(crate) mod frames;
 pub(crate) mod interfaces;
 pub(crate) mod packet_socket;

@@ -1,0 +1,149 @@
+//! Steering is attached as long as its owner lives, and never in another's place.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use ashlar_kernel::Error;
+use ashlar_kernel::chaos::{Attachment, Chaos, XdpMode};
+use ashlar_kernel::steering::{Attach, MacAddress, Operation, ResultCode, Steering};
+use ashlar_kernel::testing::{NamespacePair, RIGHT_INTERFACE, Side, ledger};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+use support::REQUIREMENTS;
+use support::interfaces::{attached_programs, ethernet_address, xdp_program};
+use support::steering::{ONE, flow, point, settings};
+
+const WAYS: [Attach; 3] = [Attach::Xdp(XdpMode::Native), Attach::Xdp(XdpMode::Generic), Attach::Tc];
+
+fn attach_on_the_right(pair: &NamespacePair, attach: Attach) -> Result<Steering, Error> {
+    pair.run(Side::Right, || {
+        let mut steering = Steering::load(&settings())?;
+        steering.attach(RIGHT_INTERFACE, attach)?;
+        Ok(steering)
+    })
+}
+
+fn programs_on_the_right(pair: &NamespacePair) -> usize {
+    attached_programs(pair, Side::Right, RIGHT_INTERFACE)
+}
+
+#[test]
+fn detaching_keeps_the_table_and_dropping_leaves_nothing() {
+    if !ledger("detaching_keeps_the_table_and_dropping_leaves_nothing", &REQUIREMENTS) {
+        return;
+    }
+    let pair = NamespacePair::create();
+    for attach in WAYS {
+        let mut steering = attach_on_the_right(&pair, attach).unwrap();
+        assert_eq!(programs_on_the_right(&pair), 1, "{attach:?}");
+        let mac = pair.run(Side::Right, || ethernet_address(RIGHT_INTERFACE));
+        assert_eq!(steering.mac(), MacAddress(mac));
+        steering.execute(&point(1, ONE, 1)).unwrap();
+        steering.detach();
+        assert_eq!(programs_on_the_right(&pair), 0, "{attach:?}");
+        pair.run(Side::Right, || steering.attach(RIGHT_INTERFACE, attach)).unwrap();
+        assert_eq!(steering.flows().unwrap().count(), 1, "{attach:?}");
+        let mut executor = steering.executor();
+        drop(steering);
+        assert_eq!(programs_on_the_right(&pair), 0, "{attach:?}");
+        let reply = executor.execute(&Operation::Query { flow: flow(1) }).unwrap();
+        assert_eq!(reply.result, ResultCode::Same, "an executor keeps the table");
+    }
+}
+
+#[test]
+fn steering_does_not_replace_another_xdp_program() {
+    if !ledger("steering_does_not_replace_another_xdp_program", &REQUIREMENTS) {
+        return;
+    }
+    let pair = NamespacePair::create();
+    let _other = pair.run(Side::Right, || {
+        let mut chaos = Chaos::load().unwrap();
+        chaos.attach(RIGHT_INTERFACE, Attachment::Xdp(XdpMode::Native)).unwrap();
+        chaos
+    });
+    let program = xdp_program(&pair, Side::Right, RIGHT_INTERFACE);
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let error = attach_on_the_right(&pair, Attach::Xdp(mode)).unwrap_err();
+        assert!(matches!(error, Error::ForeignXdpProgram { .. }), "{mode:?}: {error}");
+        assert_eq!(xdp_program(&pair, Side::Right, RIGHT_INTERFACE), program, "{mode:?}");
+    }
+    let _steering = attach_on_the_right(&pair, Attach::Tc).unwrap();
+    assert_eq!(programs_on_the_right(&pair), 2);
+}
+
+#[test]
+fn attaching_steering_names_what_is_wrong() {
+    if !ledger("attaching_steering_names_what_is_wrong", &REQUIREMENTS) {
+        return;
+    }
+    let pair = NamespacePair::create();
+    let mut steering = attach_on_the_right(&pair, Attach::Tc).unwrap();
+    let again = pair.run(Side::Right, || steering.attach(RIGHT_INTERFACE, Attach::Tc));
+    assert_eq!(again.unwrap_err().to_string(), "TcxIngress: already attached to right");
+    steering.detach();
+    let elsewhere = pair.run(Side::Left, || steering.attach(RIGHT_INTERFACE, Attach::Tc));
+    assert_eq!(elsewhere.unwrap_err().to_string(), "right: no such network interface here");
+    let loopback = pair.run(Side::Right, || steering.attach("lo", WAYS[0])).unwrap_err();
+    assert!(loopback.to_string().contains("try generic mode"), "{loopback}");
+    assert_eq!(programs_on_the_right(&pair), 0);
+}
+
+/// Names, for the child process, the namespace to attach in.
+const CHILD_NAMESPACE: &str = "ASHLAR_TEST_CHILD_NAMESPACE";
+/// And which of the ways to attach.
+const CHILD_WAY: &str = "ASHLAR_TEST_CHILD_WAY";
+const CHILD_IS_READY: &str = "attached and waiting";
+const CHILD_LIFETIME_MAX: Duration = Duration::from_secs(60);
+
+/// Not a test of its own: the process that the next test kills.
+#[test]
+#[ignore = "runs as a child of killed_steering_leaves_nothing_attached"]
+fn child_that_steers_until_killed() {
+    let namespace = env::var_os(CHILD_NAMESPACE).expect("set by the parent");
+    let way: usize = env::var(CHILD_WAY).expect("set by the parent").parse().unwrap();
+    let path = std::path::Path::new("/run/netns").join(namespace);
+    let namespace = std::fs::File::open(path).unwrap();
+    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), None).unwrap();
+    let mut steering = Steering::load(&settings()).unwrap();
+    steering.attach(RIGHT_INTERFACE, WAYS[way]).unwrap();
+    println!("{CHILD_IS_READY}");
+    thread::sleep(CHILD_LIFETIME_MAX);
+}
+
+fn start_child(pair: &NamespacePair, way: usize) -> Child {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child_that_steers_until_killed", "--ignored", "--nocapture"])
+        .env(CHILD_NAMESPACE, pair.namespace(Side::Right))
+        .env(CHILD_WAY, way.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.any(|line| line.unwrap().contains(CHILD_IS_READY));
+    assert!(ready, "the child ended early: {:?}", child.wait());
+    child
+}
+
+#[test]
+fn killed_steering_leaves_nothing_attached() {
+    if !ledger("killed_steering_leaves_nothing_attached", &REQUIREMENTS) {
+        return;
+    }
+    let pair = NamespacePair::create();
+    for (way, attach) in WAYS.into_iter().enumerate() {
+        let mut child = start_child(&pair, way);
+        assert_eq!(programs_on_the_right(&pair), 1, "{attach:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The kernel closes a dead process's links in its own time.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while programs_on_the_right(&pair) > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(programs_on_the_right(&pair), 0, "{attach:?}");
+    }
+}

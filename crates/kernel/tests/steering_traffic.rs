@@ -1,0 +1,344 @@
+//! Real connections over a bridge: a client, a front end that steers, an owner that answers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use ashlar_kernel::chaos::{Attachment, Chaos, XdpMode};
+use ashlar_kernel::steering::{
+    Attach, ControlKey, Counter, FlowKey, Operation, Owner, Reply, Request, ResultCode, Steering,
+};
+use ashlar_kernel::testing::ledger;
+use rustix::net::sockopt::{set_socket_linger, set_socket_reuseaddr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use std::io::{self, Read as _, Write as _};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::REQUIREMENTS;
+use support::bridge::{Host, INTERFACE, Network, SERVICE_IPV4, SERVICE_IPV6};
+use support::steering::{CONTROL_PORT, key, settings};
+
+const SERVICE_PORT: u16 = 80;
+const CLIENT_PORT: u16 = 40_000;
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// Several windows' worth each way: frames of many packets in one, where the interface does that.
+const PAYLOAD_BYTES: usize = 4 << 20;
+const OTHER_SENDER: u16 = 3;
+
+const OWNER: Owner = Owner { mac: Host::Owner.mac(), id: 21 };
+
+/// The front end steers; everything that the way of attaching demands of the others is done.
+fn steering(network: &Network, attach: Attach) -> (Steering, Option<Chaos>) {
+    let mut pass_program = None;
+    if let Attach::Xdp(_) = attach {
+        network.compute_checksums(Host::Client);
+        // A virtual interface takes frames that a driver's program sends only where another such program is.
+        pass_program = Some(network.run(Host::Bridge, || {
+            let mut chaos = Chaos::load().unwrap();
+            chaos.attach(Host::FrontEnd.name(), Attachment::Xdp(XdpMode::Native)).unwrap();
+            chaos
+        }));
+    }
+    let steering = network.run(Host::FrontEnd, || {
+        let mut steering = Steering::load(&settings()).unwrap();
+        steering.attach(INTERFACE, attach).unwrap();
+        assert_eq!(steering.mac(), Host::FrontEnd.mac());
+        steering
+    });
+    (steering, pass_program)
+}
+
+fn service(is_ipv6: bool) -> SocketAddr {
+    let address: IpAddr = if is_ipv6 { SERVICE_IPV6.into() } else { SERVICE_IPV4.into() };
+    SocketAddr::from((address, SERVICE_PORT))
+}
+
+fn client(is_ipv6: bool, port: u16) -> SocketAddr {
+    let host = Host::Client;
+    let address: IpAddr = if is_ipv6 { host.ipv6().into() } else { host.ipv4().into() };
+    SocketAddr::from((address, port))
+}
+
+/// A service on a host: it says who it is, then sends back what it gets until the client has finished. Lives until the test ends.
+fn serve(network: &Network, host: Host, is_ipv6: bool) {
+    let listener = network.run(host, || TcpListener::bind(service(is_ipv6)).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut from = stream.try_clone().unwrap();
+                // A client that resets ends the service of it, nothing else.
+                let _ = writeln!(stream, "{:6}", host.name());
+                let _ = io::copy(&mut from, &mut stream);
+                let _ = stream.shutdown(Shutdown::Write);
+            });
+        }
+    });
+}
+
+/// Connects from a port that is known before.
+fn connect_from(network: &Network, from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    network.run(Host::Client, || {
+        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &from)?;
+        rustix::net::sockopt::set_socket_timeout(
+            &socket,
+            rustix::net::sockopt::Timeout::Send,
+            Some(TIME_MAX),
+        )?;
+        connect(&socket, &to)?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(TIME_MAX))?;
+        Ok(stream)
+    })
+}
+
+/// Who answers on a connection.
+fn greeting(stream: &mut TcpStream) -> String {
+    let mut line = [0; 7];
+    stream.read_exact(&mut line).unwrap();
+    String::from_utf8_lossy(&line).trim().to_owned()
+}
+
+/// Sends much, both ways at once, and compares.
+fn echo(stream: &TcpStream) {
+    let sent: Vec<u8> = (0..PAYLOAD_BYTES).map(|index| (index * 7 + index / 4_093) as u8).collect();
+    let mut received = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (&*stream).write_all(&sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        (&*stream).read_to_end(&mut received).unwrap();
+    });
+    assert!(received == sent, "{} bytes came back of {PAYLOAD_BYTES}", received.len());
+}
+
+fn count(steering: &Steering, counter: Counter) -> u64 {
+    steering.counters().unwrap().get(counter)
+}
+
+fn connections_go_to_the_owner_of_their_flow(attach: Attach) {
+    let network = Network::create();
+    let (mut steering, _pass_program) = steering(&network, attach);
+    for is_ipv6 in [false, true] {
+        for host in [Host::FrontEnd, Host::Owner] {
+            serve(&network, host, is_ipv6);
+        }
+        let (from, to) = (client(is_ipv6, CLIENT_PORT), service(is_ipv6));
+        let flow = FlowKey::new(from, to);
+        let point = Operation::Point { flow, owner: OWNER, epoch: 1, closing: false };
+        assert_eq!(steering.execute(&point).unwrap().result, ResultCode::Applied);
+
+        let mut unknown = connect_from(&network, client(is_ipv6, CLIENT_PORT + 1), to).unwrap();
+        assert_eq!(greeting(&mut unknown), "front");
+        let before = count(&steering, Counter::Steered);
+        let mut steered = connect_from(&network, from, to).unwrap();
+        assert_eq!(greeting(&mut steered), "owner");
+        echo(&steered);
+        echo(&unknown);
+        assert!(count(&steering, Counter::Steered) > before + 10, "{attach:?} IPv6 {is_ipv6}");
+
+        // The client's FIN was seen on its way; the next connection of this name starts at the front end.
+        let state = steering.execute(&Operation::Query { flow }).unwrap().state.unwrap();
+        assert!(state.closing, "{attach:?} {state:?}");
+        drop(steered);
+        let mut next = connect_again(&network, from, to);
+        assert_eq!(greeting(&mut next), "front");
+        echo(&next);
+        let reply = steering.execute(&Operation::Query { flow }).unwrap();
+        assert_eq!(reply.result, ResultCode::UnknownFlow);
+    }
+    assert_eq!(count(&steering, Counter::ForgottenBySyn), 2);
+    assert_eq!(count(&steering, Counter::WriteFailed), 0);
+}
+
+/// The client's end of the earlier connection is remembered for a minute (TIME_WAIT), unless the name is taken by force.
+fn connect_again(network: &Network, from: SocketAddr, to: SocketAddr) -> TcpStream {
+    let deadline = Instant::now() + TIME_MAX;
+    loop {
+        match connect_from(network, from, to) {
+            Ok(stream) => return stream,
+            Err(error) if Instant::now() > deadline => panic!("{from}: {error}"),
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+#[test]
+fn connections_go_to_the_owner_of_their_flow_by_tc() {
+    if ledger("connections_go_to_the_owner_of_their_flow_by_tc", &REQUIREMENTS) {
+        connections_go_to_the_owner_of_their_flow(Attach::Tc);
+    }
+}
+
+#[test]
+fn connections_go_to_the_owner_of_their_flow_by_native_xdp() {
+    if ledger("connections_go_to_the_owner_of_their_flow_by_native_xdp", &REQUIREMENTS) {
+        connections_go_to_the_owner_of_their_flow(Attach::Xdp(XdpMode::Native));
+    }
+}
+
+#[test]
+fn connections_go_to_the_owner_of_their_flow_by_generic_xdp() {
+    if ledger("connections_go_to_the_owner_of_their_flow_by_generic_xdp", &REQUIREMENTS) {
+        connections_go_to_the_owner_of_their_flow(Attach::Xdp(XdpMode::Generic));
+    }
+}
+
+/// A control client on the owner's host.
+struct Control {
+    socket: UdpSocket,
+    counter: u64,
+}
+
+impl Control {
+    fn connect(network: &Network, is_ipv6: bool) -> Self {
+        let socket = network.run(Host::Owner, || {
+            // The service's address is on this host too: the client must ask from its own.
+            let (from, to): (IpAddr, IpAddr) = if is_ipv6 {
+                (Host::Owner.ipv6().into(), CONTROL_V6.into())
+            } else {
+                (Host::Owner.ipv4().into(), CONTROL_V4.into())
+            };
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            socket.connect((to, CONTROL_PORT)).unwrap();
+            socket
+        });
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        Self { socket, counter: 1_000 }
+    }
+
+    fn ask(&mut self, incarnation: u64, operation: Operation) -> Option<Reply> {
+        self.counter += 1;
+        self.ask_under(&key(), self.counter, incarnation, operation)
+    }
+
+    /// The reply, or `None` if there is none for a while.
+    fn ask_under(
+        &self,
+        key: &ControlKey,
+        counter: u64,
+        incarnation: u64,
+        operation: Operation,
+    ) -> Option<Reply> {
+        let request = Request { sender: OTHER_SENDER, counter, incarnation, operation };
+        self.socket.send(request.seal(key).bytes()).unwrap();
+        let mut bytes = [0; 200];
+        let length = self.socket.recv(&mut bytes).ok()?;
+        let reply = Reply::open(&bytes[..length], key).unwrap();
+        assert_eq!((reply.sender, reply.counter), (OTHER_SENDER, counter));
+        Some(reply)
+    }
+}
+
+const CONTROL_V4: Ipv4Addr = Host::FrontEnd.ipv4();
+const CONTROL_V6: Ipv6Addr = Host::FrontEnd.ipv6();
+
+fn other_hosts_get_answers(attach: Attach) {
+    let network = Network::create();
+    let (mut steering, _pass_program) = steering(&network, attach);
+    // The control address is the service's here, and the owner must reach it at the front end.
+    network.run(Host::Owner, forget_the_service);
+    let incarnation = steering.incarnation();
+    for is_ipv6 in [false, true] {
+        let mut control = Control::connect(&network, is_ipv6);
+        control.counter += u64::from(is_ipv6) * 1_000;
+        let flow = FlowKey::new(client(is_ipv6, CLIENT_PORT), service(is_ipv6));
+        let point = |epoch| Operation::Point { flow, owner: OWNER, epoch, closing: false };
+        let place = format!("{attach:?}, IPv6 {is_ipv6}");
+
+        let told = control.ask(0, Operation::Query { flow }).expect(&place);
+        assert_eq!((told.result, told.incarnation), (ResultCode::WrongIncarnation, incarnation));
+        let applied = control.ask(incarnation, point(1)).expect(&place);
+        assert_eq!(applied.state.unwrap().owner, OWNER, "{place}");
+        assert_eq!(applied.result, ResultCode::Applied, "{place}");
+        let own = steering.execute(&Operation::Query { flow }).unwrap();
+        assert_eq!(own.state, applied.state, "{place}");
+
+        let forged = count(&steering, Counter::ControlForged);
+        let other_key = ControlKey::new([1; 16]);
+        let counter = control.counter + 1;
+        let answer = control.ask_under(&other_key, counter, incarnation, point(9));
+        assert_eq!(answer, None, "{place}");
+        assert_eq!(count(&steering, Counter::ControlForged), forged + 1, "{place}");
+
+        let replayed = count(&steering, Counter::ControlReplayed);
+        let answer = control.ask_under(&key(), control.counter, incarnation, point(9));
+        assert_eq!(answer, None, "{place}");
+        assert_eq!(count(&steering, Counter::ControlReplayed), replayed + 1, "{place}");
+
+        let forgotten = control.ask(incarnation, Operation::Forget { flow, epoch: 1 });
+        assert_eq!(forgotten.expect(&place).result, ResultCode::Applied, "{place}");
+    }
+    assert_eq!(steering.flows().unwrap().count(), 0);
+}
+
+/// Takes the service's addresses from the owner: its own stack would answer for them.
+fn forget_the_service() {
+    for address in [format!("{SERVICE_IPV4}/32"), format!("{SERVICE_IPV6}/128")] {
+        let status = std::process::Command::new("ip")
+            .args(["addr", "del", &address, "dev", "lo"])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
+
+#[test]
+fn other_hosts_get_answers_by_tc() {
+    if ledger("other_hosts_get_answers_by_tc", &REQUIREMENTS) {
+        other_hosts_get_answers(Attach::Tc);
+    }
+}
+
+#[test]
+fn other_hosts_get_answers_by_native_xdp() {
+    if ledger("other_hosts_get_answers_by_native_xdp", &REQUIREMENTS) {
+        other_hosts_get_answers(Attach::Xdp(XdpMode::Native));
+    }
+}
+
+#[test]
+fn a_reset_ends_a_flow_and_its_next_connection_starts_anew() {
+    if !ledger("a_reset_ends_a_flow_and_its_next_connection_starts_anew", &REQUIREMENTS) {
+        return;
+    }
+    let network = Network::create();
+    let (mut steering, _) = steering(&network, Attach::Tc);
+    serve(&network, Host::FrontEnd, false);
+    serve(&network, Host::Owner, false);
+    let (from, to) = (client(false, CLIENT_PORT), service(false));
+    let flow = FlowKey::new(from, to);
+    steering.execute(&Operation::Point { flow, owner: OWNER, epoch: 1, closing: false }).unwrap();
+    let mut stream = connect_from(&network, from, to).unwrap();
+    assert_eq!(greeting(&mut stream), "owner");
+    set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    let mut next = connect_again(&network, from, to);
+    assert_eq!(greeting(&mut next), "front");
+    assert_eq!(count(&steering, Counter::ForgottenBySyn), 1);
+}
+
+#[test]
+fn the_flows_of_a_dead_owner_are_reset_by_the_front_end() {
+    if !ledger("the_flows_of_a_dead_owner_are_reset_by_the_front_end", &REQUIREMENTS) {
+        return;
+    }
+    let network = Network::create();
+    let (mut steering, _) = steering(&network, Attach::Tc);
+    serve(&network, Host::Owner, false);
+    let (from, to) = (client(false, CLIENT_PORT), service(false));
+    let flow = FlowKey::new(from, to);
+    steering.execute(&Operation::Point { flow, owner: OWNER, epoch: 1, closing: false }).unwrap();
+    let mut stream = connect_from(&network, from, to).unwrap();
+    assert_eq!(greeting(&mut stream), "owner");
+    assert_eq!(steering.forget_owner(OWNER.id).unwrap(), 1);
+    stream.write_all(b"is anybody there?").unwrap();
+    let error = stream.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
