@@ -6,7 +6,8 @@ use super::unsent_bytes;
 use ashlar_handoff::image::{TcpImage, TcpOptions, TcpWindow};
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{
-    AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send,
+    socket_with,
 };
 use socket2::SockRef;
 use std::net::SocketAddr;
@@ -21,6 +22,9 @@ const RETRANSMISSION_TIMEOUT_MAX_MS: u32 = 1_000;
 
 /// How long a closed connection waits for a FIN that its user space has got already.
 const FIN_WAIT_2_SECONDS: i32 = 1;
+
+/// The largest window that fits into its field.
+const WINDOW_UNSCALED_MAX: u32 = u16::MAX as u32;
 
 /// The kernel takes the send queue in pieces.
 const PIECE_BYTES: usize = 64 << 10;
@@ -45,15 +49,16 @@ pub fn import(image: &TcpImage, peer_finished: bool) -> Result<Imported, RepairE
     let socket = socket_with(family, SocketType::STREAM, flags, None).step("socket")?;
     let descriptor = socket.as_fd();
     options::set_repair(descriptor, Repair::On)?;
-    prepare(descriptor, image.local, peer_finished)?;
+    prepare(descriptor, image, peer_finished)?;
     bind(descriptor, &image.local).step("bind")?;
     // The sequences can be set before the connection only, the options after it only.
     options::select_queue(descriptor, Queue::Send)?;
     options::set_queue_sequence(descriptor, image.send_sequence)?;
     options::select_queue(descriptor, Queue::Receive)?;
-    options::set_queue_sequence(descriptor, image.receive_sequence)?;
+    options::set_queue_sequence(descriptor, image.receive_sequence.wrapping_sub(1))?;
     connect(descriptor, &image.peer).step("connect")?;
     restore_options(descriptor, image.mss, image.options)?;
+    put_reminder(descriptor)?;
     restore_send_queue(descriptor, &image.send_queue)?;
     options::set_window(descriptor, usable(image.window, image.mss))?;
     Ok(Imported { socket })
@@ -62,17 +67,22 @@ pub fn import(image: &TcpImage, peer_finished: bool) -> Result<Imported, RepairE
 /// What must be set before the socket has an address, or a timer.
 fn prepare(
     socket: BorrowedFd<'_>,
-    local: SocketAddr,
+    image: &TcpImage,
     peer_finished: bool,
 ) -> Result<(), RepairError> {
     let handle = SockRef::from(&socket);
     // Where it is not permitted, the address has to be one of this host's; `bind` tells.
-    let _ = match local {
+    let _ = match image.local {
         SocketAddr::V4(_) => handle.set_ip_transparent_v4(true),
         SocketAddr::V6(_) => handle.set_ip_transparent_v6(true),
     };
     handle.set_tcp_nodelay(true).step("TCP_NODELAY")?;
     options::set_retransmission_timeout_max(socket, RETRANSMISSION_TIMEOUT_MAX_MS)?;
+    if image.options.window_scale.is_none() {
+        // The kernel chooses the shift of our windows as it would for a new connection, from the largest window that it may announce.
+        // There is no other way to a shift of zero without the option.
+        options::set_window_max(socket, WINDOW_UNSCALED_MAX)?;
+    }
     if peer_finished {
         options::set_linger_in_fin_wait_2(socket, FIN_WAIT_2_SECONDS)?;
     }
@@ -100,6 +110,17 @@ fn restore_options(
         Some(timestamp) => options::set_timestamp(socket, timestamp),
         None => Ok(()),
     }
+}
+
+/// Puts one byte into the receive queue, in the place of the last one that was received: [`Imported::go`] reads it away.
+///
+/// The old socket may have announced a window that its full receive queue had nearly closed, and the peer waits for more. This
+/// socket's queue is empty, and still the kernel would not say so before a program has read something.
+fn put_reminder(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
+    options::select_queue(socket, Queue::Receive)?;
+    send(socket, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        .step("send to the receive queue")?;
+    Ok(())
 }
 
 /// In repair mode, what is written to the send queue is marked as sent and is not sent.
@@ -134,7 +155,8 @@ fn usable(window: TcpWindow, mss: u32) -> TcpWindow {
 }
 
 impl Imported {
-    /// Begins to serve: call it when the peer's segments come here. Sends one probe, whose answer restarts the stream.
+    /// Begins to serve: call it when the peer's segments come here. Sends one probe, whose answer restarts the stream, and announces
+    /// the window if the old socket's was nearly closed.
     ///
     /// # Errors
     /// When the kernel refuses. The connection is closed then.
@@ -142,6 +164,9 @@ impl Imported {
         options::set_repair(self.socket.as_fd(), Repair::OffWithProbe)?;
         // Leaving repair mode took the option away; without it nobody could listen at this address while the connection lasts.
         SockRef::from(&self.socket).set_reuse_address(true).step("SO_REUSEADDR")?;
+        let mut reminder = [0];
+        recv(&self.socket, &mut reminder, RecvFlags::DONTWAIT)
+            .step("recv of the restored receive queue")?;
         Ok(self.socket)
     }
 

@@ -176,6 +176,11 @@ pub(super) fn set_retransmission_timeout_max(
     unless_unknown(result).step("TCP_RTO_MAX_MS")
 }
 
+/// The largest window that the socket may announce, in bytes.
+pub(super) fn set_window_max(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), RepairError> {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, &[bytes]).step("TCP_WINDOW_CLAMP")
+}
+
 /// How long the socket waits, once closed, for a FIN that has been received already: whole seconds.
 pub(super) fn set_linger_in_fin_wait_2(
     socket: BorrowedFd<'_>,
