@@ -45,7 +45,8 @@
 //!    move that is not known is answered with [`answer_unknown`]. Machines are kept until
 //!    `is_finished`.
 //! 8. When the channel breaks, both ends tell all their moves, before anything from a new channel.
-//! 9. Steering's answer is handed in with the state that it tells, never with what was asked.
+//! 9. Steering's answer is handed in with the state that it tells, never with what was asked. An answer
+//!    that asks to try again is none: the `Point` is repeated anyway.
 
 mod exporter;
 mod importer;
