@@ -1,5 +1,6 @@
 //! One exporter, one importer, steering, and what lies between them.
 
+mod actions;
 mod faults;
 mod invariants;
 
@@ -157,105 +158,6 @@ impl World {
         };
         world.perform_exporter_outputs(usize::MAX);
         world
-    }
-
-    /// Everything that can happen next.
-    pub(crate) fn actions(&self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        for task in &self.tasks {
-            actions.push(Action::Report { task: *task, succeeds: true });
-            if self.faults.failures > 0 {
-                actions.push(Action::Report { task: *task, succeeds: false });
-            }
-        }
-        self.deliveries(&mut actions);
-        if self.faults.deadlines {
-            if self.exporter_alive && self.exporter.poll_timeout().is_some() {
-                actions.push(Action::ExporterDeadline);
-            }
-            let importer = self.importer.as_ref().and_then(Importer::poll_timeout);
-            if self.importer_alive && importer.is_some() {
-                actions.push(Action::ImporterDeadline);
-            }
-        }
-        if self.faults.cancellations > 0 && self.exporter_alive {
-            actions.push(Action::Cancel);
-        }
-        if self.faults.breaks > 0 {
-            actions.push(Action::Break);
-        }
-        if self.channel_broken && !self.exporter_cut && self.exporter_alive {
-            actions.push(Action::ExporterLearnsOfTheBreak);
-        }
-        if self.channel_broken && !self.importer_cut && self.importer_alive {
-            actions.push(Action::ImporterLearnsOfTheBreak);
-        }
-        if self.faults.memory_losses > 0 && self.steering_alive {
-            actions.push(Action::SteeringForgets);
-        }
-        if self.faults.deaths > 0 {
-            self.deaths(&mut actions);
-        }
-        actions
-    }
-
-    fn deliveries(&self, actions: &mut Vec<Action>) {
-        for stays in [false, true] {
-            if stays && self.faults.repetitions == 0 {
-                continue;
-            }
-            if self.importer_alive {
-                let indexes = 0..self.to_importer.len();
-                actions.extend(indexes.map(|index| Action::ToImporter { index, stays }));
-            }
-            if self.exporter_alive {
-                let indexes = 0..self.to_exporter.len();
-                actions.extend(indexes.map(|index| Action::ToExporter { index, stays }));
-                let indexes = 0..self.from_steering.len();
-                actions.extend(indexes.map(|index| Action::FromSteering { index, stays }));
-            }
-            if self.steering_alive {
-                let indexes = 0..self.to_steering.len();
-                actions.extend(indexes.map(|index| Action::ToSteering { index, stays }));
-            }
-        }
-    }
-
-    /// Deaths at rest, and between the outputs of whatever else may happen.
-    fn deaths(&self, actions: &mut Vec<Action>) {
-        if self.steering_alive {
-            actions.push(Action::SteeringDies);
-        }
-        let living = actions.clone();
-        if self.exporter_alive {
-            actions.push(Action::ExporterDies { after_outputs: 0, action: None });
-        }
-        if self.importer_alive {
-            actions.push(Action::ImporterDies { after_outputs: 0, action: None });
-        }
-        for action in living {
-            let (of_exporter, outputs) = self.outputs_of(&action);
-            for after_outputs in 1..outputs {
-                let action = Some(Box::new(action.clone()));
-                actions.push(if of_exporter {
-                    Action::ExporterDies { after_outputs, action }
-                } else {
-                    Action::ImporterDies { after_outputs, action }
-                });
-            }
-        }
-    }
-
-    /// Whose outputs an action gives, and how many.
-    fn outputs_of(&self, action: &Action) -> (bool, usize) {
-        let mut world = self.clone();
-        world.input(action);
-        let exporter = std::iter::from_fn(|| world.exporter.poll_output()).count();
-        let importer = world
-            .importer
-            .as_mut()
-            .map_or(0, |importer| std::iter::from_fn(|| importer.poll_output()).count());
-        (exporter > 0, exporter.max(importer))
     }
 
     pub(crate) fn perform(&mut self, action: &Action) {
