@@ -11,7 +11,7 @@
 //! | `Prepare`  | predecessor → successor | persist this entry and pass it on |
 //! | `Probe`    | predecessor → successor | tell me where to resume; sent when a link comes up or progress stalls |
 //! | `Resume`   | successor → predecessor | I accepted up to here: send what follows |
-//! | `Progress` | successor → predecessor | committed up to here; writable or not |
+//! | `Progress` | successor → predecessor | committed up to here; writable or not; space for objects or not |
 //! | `BodyMissing` | successor → predecessor | ship the staged body of this entry, then prepare it again |
 //!
 //! # The shell's duties
@@ -28,7 +28,10 @@
 //!    [`Replica::poll_output`] after every call.
 //! 6. Reads are answered, and the tail's word on them is given, only while
 //!    [`Replica::serves_reads`]. The tail is asked after the snapshot of the storage was taken.
-//! 7. What [`Recovered`] reports is synced before [`Replica::new`]: a killed process may have left
+//! 7. Say with [`Replica::handle_space`] when the disk comes to lack room for new objects and when it
+//!    has room again, at once after [`Replica::new`] too. What was numbered before the head hears of
+//!    it still needs room.
+//! 8. What [`Recovered`] reports is synced before [`Replica::new`]: a killed process may have left
 //!    it in the page cache, and the replica passes it on at once.
 
 mod message;
@@ -36,7 +39,7 @@ mod replica;
 mod window;
 mod write;
 
-pub use message::{Message, Neighbour};
+pub use message::{Message, Neighbour, Readiness};
 pub use replica::Replica;
 pub use write::{Metadata, Newest, Outcome, Refusal, Ticket, Write};
 

@@ -20,6 +20,7 @@
 //! crash A [after write]                         what was not synced is lost, or kept
 //! start A                                       with what its disk holds
 //! replace A                                     its disk by an empty one
+//! fill A | free A                               its disk has no room for objects, or has room again
 //! read A x                                      a read at A, with the tail's word if it takes one
 //! status                                        where everybody stands
 //! ```
@@ -57,6 +58,7 @@ scripts! {
     a_chain_of_one
     a_failed_condition_waits_for_what_it_rests_on
     a_fresh_replica_does_not_serve_before_it_holds_all
+    a_full_disk_takes_deletions
     a_full_window_refuses
     a_link_breaks_in_mid_write
     a_lost_answer_to_a_probe_is_asked_for_again
@@ -71,6 +73,7 @@ scripts! {
     the_head_restarts_with_dirty_entries
     the_tail_restarts_with_dirty_entries
     the_word_that_a_chain_is_writable_again_is_lost
+    the_word_that_there_is_space_again_is_lost
     two_replaced_disks_do_not_vouch_for_each_other
 }
 

@@ -5,7 +5,8 @@
 use ashlar_object::{
     Body, Change, Entry, Key, ObjectMeta, Operation, StageId, Version,
     chain::{
-        Message, Metadata, Neighbour, Newest, Options, Output, Recovered, Replica, Ticket, Write,
+        Message, Metadata, Neighbour, Newest, Options, Output, Readiness, Recovered, Replica,
+        Ticket, Write,
     },
     condition::Conditions,
     model::ETag,
@@ -27,6 +28,7 @@ enum Input {
     Persisted(u64),
     BodySent(Version),
     Link(bool),
+    Space(bool),
     Time(u64),
 }
 
@@ -64,6 +66,10 @@ fn meta(size_bytes: u64) -> ObjectMeta {
     ObjectMeta { size_bytes, etag, modified_ms: 0, content_type: None, user: Vec::new() }
 }
 
+fn readiness() -> impl Strategy<Value = Readiness> {
+    any::<(bool, bool)>().prop_map(|(writable, has_space)| Readiness { writable, has_space })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         (version(), operation()).prop_map(|(version, operation)| {
@@ -71,16 +77,16 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         (version(), proptest::option::of(version()))
             .prop_map(|(committed, holds)| Message::Probe { committed, holds }),
-        (version(), version(), any::<bool>(), any::<bool>()).prop_map(
-            |(accepted, committed, writable, compared)| Message::Resume {
+        (version(), version(), readiness(), any::<bool>()).prop_map(
+            |(accepted, committed, readiness, compared)| Message::Resume {
                 accepted,
                 committed,
-                writable,
+                readiness,
                 compared,
             }
         ),
-        (version(), any::<bool>())
-            .prop_map(|(committed, writable)| Message::Progress { committed, writable }),
+        (version(), readiness())
+            .prop_map(|(committed, readiness)| Message::Progress { committed, readiness }),
         version().prop_map(|version| Message::BodyMissing { version }),
     ]
 }
@@ -94,6 +100,7 @@ fn input() -> impl Strategy<Value = Input> {
         3 => (0..4_u64).prop_map(Input::Persisted),
         1 => version().prop_map(Input::BodySent),
         2 => any::<bool>().prop_map(Input::Link),
+        1 => any::<bool>().prop_map(Input::Space),
         1 => (0..300_u64).prop_map(Input::Time),
     ]
 }
@@ -149,6 +156,7 @@ impl Tried {
             Input::BodySent(version) => replica.handle_body_sent(version),
             Input::Link(up) if has_successor => replica.handle_link(now_ms, up),
             Input::Link(_) => {}
+            Input::Space(has_space) => replica.handle_space(has_space),
             Input::Time(milliseconds) => {
                 self.now_ms += milliseconds;
                 replica.handle_timeout(self.now_ms);

@@ -115,12 +115,13 @@ sabotages! {
     persisting_without_sync_is_found: AckBeforeSync, ["acknowledged", "prefix"];
     answering_for_the_whole_chain_is_found: CommitAtHead, ["acknowledged"];
     an_old_word_of_the_tail_is_found: TailBeforeSnapshot, ["linearizable"];
-    forgetting_dirty_entries_is_found: ForgetWindow, ["acknowledged", "prefix"];
+    forgetting_dirty_entries_is_found: ForgetWindow, ["acknowledged", "prefix", "linearizable"];
     failing_before_the_reason_is_committed_is_found: EarlyFailure, ["linearizable"];
     taking_bodies_for_present_is_found: SkipBodyCheck, ["stored-bodies", "converged"];
     serving_before_joining_is_found: ServeUnjoined, ["linearizable"];
     marking_ahead_of_releases_is_found: MarkAhead, ["converged"];
     starting_without_a_sync_is_found: StartUnsynced, ["commitment", "stored-bodies", "prefix"];
+    hiding_a_full_disk_is_found: HideFullDisk, ["space"];
 }
 
 /// Whoever sees only what clients see notices too, except what only wastes space, and what takes

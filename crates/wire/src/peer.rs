@@ -26,7 +26,7 @@ use zerocopy::{
 };
 
 /// The layout's version; peers with another one are refused.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 /// The largest payload of a frame: an inline body of 1 MiB with its metadata, or a piece of a
 /// staged one.
 pub const PAYLOAD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
@@ -301,7 +301,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use ashlar_object::{Body, Change, ETag, Entry, Key, ObjectMeta, Operation};
+    use ashlar_object::{Body, Change, ETag, Entry, Key, ObjectMeta, Operation, chain::Readiness};
     use proptest::prelude::*;
 
     fn put_entry(body: Body) -> Message {
@@ -328,6 +328,13 @@ mod tests {
             Frame::Chain(
                 partition,
                 Message::Probe { committed: Version(3), holds: Some(Version(4)) },
+            ),
+            Frame::Chain(
+                partition,
+                Message::Progress {
+                    committed: Version(3),
+                    readiness: Readiness { writable: true, has_space: false },
+                },
             ),
             Frame::Ping,
             Frame::Pong,
@@ -362,15 +369,15 @@ mod tests {
     fn the_layout_does_not_change_by_accident() {
         let mut out = BytesMut::new();
         Frame::StageEnd { length_bytes: 5 }.encode(&mut out);
-        assert_eq!(&out[4..], [1, 0, 0, 0, 8, 1, 0, 0, 5]);
+        assert_eq!(&out[4..], [1, 0, 0, 0, 8, 2, 0, 0, 5]);
     }
 
     #[test]
     fn a_peer_of_another_version_is_named() {
         let mut out = BytesMut::new();
         Frame::Ping.encode(&mut out);
-        out[9] = 2;
-        assert_eq!(Frame::decode(&mut out), Err(FrameError::Version(2)));
+        out[9] = 1;
+        assert_eq!(Frame::decode(&mut out), Err(FrameError::Version(1)));
     }
 
     proptest! {

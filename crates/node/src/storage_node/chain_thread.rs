@@ -12,7 +12,7 @@ pub(crate) use input::{ChainHandle, Input};
 use super::{Metrics, views::Views};
 use crate::peer::{Identity, Place, stage};
 use ashlar_object::{
-    Change, Entry, Key, NodeIndex, PartitionIndex, StageId, Version,
+    Entry, Key, NodeIndex, PartitionIndex, StageId, Version,
     chain::{
         Message, Metadata, Neighbour, Newest, Options, Outcome, Output, Replica, Standing, Ticket,
         Write,
@@ -74,6 +74,7 @@ pub(crate) fn spawn(
         next_ticket: 0,
         shipping: HashSet::new(),
         batch: Batch::default(),
+        has_space: true,
     };
     thread.recover()?;
     std::thread::Builder::new()
@@ -110,6 +111,8 @@ struct ChainThread {
     shipping: HashSet<(PartitionIndex, Version)>,
     /// What the next sync makes durable.
     batch: Batch,
+    /// Whether the disk had space for new objects when it was last asked.
+    has_space: bool,
 }
 
 /// The storage as the head's core sees it.
@@ -125,6 +128,7 @@ impl Metadata for EngineMetadata<'_> {
 
 impl ChainThread {
     fn recover(&mut self) -> Result<(), StorageError> {
+        self.has_space = self.engine.has_space()?;
         let identity = self.identity.clone();
         for partition in identity.cluster.map.partitions() {
             let Some(place) = identity.place_in(partition) else { continue };
@@ -135,7 +139,8 @@ impl ChainThread {
                 window_bytes_max: WINDOW_BYTES_MAX,
                 retry_ms: RETRY_MS,
             };
-            let replica = Replica::new(options, self.engine.recover(partition)?);
+            let mut replica = Replica::new(options, self.engine.recover(partition)?);
+            replica.handle_space(self.has_space);
             let logged = replica.standing();
             self.slots.insert(partition, Slot { replica, place, logged });
             self.drain(partition);
@@ -166,6 +171,7 @@ impl ChainThread {
                     None => return Ok(()),
                 },
                 _ = tick.tick() => {
+                    self.check_space();
                     self.handle_timeouts();
                     ticked = true;
                 }
@@ -247,15 +253,11 @@ impl ChainThread {
             let _ = reply.send(Err(StorageError::Gone));
             return;
         }
-        let deletes = write.operation.change == Change::Delete;
-        let decided = match self.engine.has_space() {
-            // Deletions go on: they make space.
-            Ok(false) if !deletes => {
-                Err(StorageError::NoSpace { path: self.identity.name().into() })
-            }
-            Ok(_) => slot.replica.handle_write(now_ms, ticket, write, &metadata),
-            Err(error) => Err(error),
-        };
+        // Asked anew: much may have been written since the last tick.
+        let decided = self.engine.has_space().and_then(|has_space| {
+            slot.replica.handle_space(has_space);
+            slot.replica.handle_write(now_ms, ticket, write, &metadata)
+        });
         match decided {
             Ok(()) => {
                 self.writers.insert(ticket, reply);
@@ -301,6 +303,25 @@ impl ChainThread {
                 slot.replica.handle_link(now_ms, up);
             }
         });
+    }
+
+    /// Tells all replicas when the disk comes to lack space, or has it again: their heads must hear
+    /// of it before the reserve is used up.
+    fn check_space(&mut self) {
+        let has_space = match self.engine.has_space() {
+            Ok(has_space) => has_space,
+            // The next write to it tells what is wrong.
+            Err(error) => return tracing::warn!(%error, "cannot tell how much space is left"),
+        };
+        if has_space != self.has_space {
+            self.has_space = has_space;
+            if has_space {
+                tracing::info!("the disk has space for new objects again");
+            } else {
+                tracing::warn!("the disk is full: its chains take no objects, only deletions");
+            }
+            self.for_all(|slot| slot.replica.handle_space(has_space));
+        }
     }
 
     fn handle_timeouts(&mut self) {

@@ -23,6 +23,8 @@ struct View {
     serves_reads: AtomicBool,
     /// Whether this node is the head and the whole chain can take writes.
     takes_writes: AtomicBool,
+    /// Whether this node and all behind it have room for new objects.
+    has_space: AtomicBool,
     /// Whether this node is the tail: its word settles dirty reads.
     is_tail: AtomicBool,
 }
@@ -41,6 +43,7 @@ impl Views {
         view.serves_reads.store(replica.serves_reads(), Ordering::Release);
         let takes_writes = place.predecessor.is_none() && replica.writable();
         view.takes_writes.store(takes_writes, Ordering::Release);
+        view.has_space.store(replica.has_space(), Ordering::Release);
         view.is_tail.store(place.successor.is_none(), Ordering::Release);
     }
 
@@ -70,6 +73,11 @@ impl Views {
     /// Whether this node would take a write of the partition now.
     pub(crate) fn takes_writes(&self, partition: PartitionIndex) -> bool {
         self.view(partition).takes_writes.load(Ordering::Acquire)
+    }
+
+    /// Whether an object would find room on all disks of the chain, as far as is known here.
+    pub(crate) fn has_space(&self, partition: PartitionIndex) -> bool {
+        self.view(partition).has_space.load(Ordering::Acquire)
     }
 
     /// The tail's word on how far a partition is committed; none if this node is not its tail.

@@ -81,6 +81,9 @@ pub(super) async fn put_object(
     if let Some(refusal) = refuse_early(shared, partition) {
         return refusal;
     }
+    if !shared.views.has_space(partition) {
+        return failure(Outcome::Refused(Refusal::NoSpace));
+    }
     let fields = match PutFields::parse(request.headers()) {
         Ok(fields) => fields,
         Err(message) => return response::text(StatusCode::BAD_REQUEST, message),
@@ -167,6 +170,9 @@ fn failure(outcome: Outcome) -> Response<ResponseBody> {
         Outcome::Refused(refusal @ Refusal::NotHead) => {
             response::text(StatusCode::MISDIRECTED_REQUEST, refusal)
         }
+        Outcome::Refused(refusal @ Refusal::NoSpace) => {
+            response::text(StatusCode::INSUFFICIENT_STORAGE, refusal)
+        }
         Outcome::Refused(refusal) => response::unavailable(refusal),
         Outcome::Committed { .. } => unreachable!("the caller answers success"),
     }
@@ -218,9 +224,6 @@ async fn outcome_of(
 ) -> Result<Outcome, NoOutcome> {
     match timeout(shared.config.commit_timeout, outcome).await {
         Ok(Ok(Ok(outcome))) => Ok(outcome),
-        Ok(Ok(Err(error @ StorageError::NoSpace { .. }))) => {
-            Err(NoOutcome::Nothing(response::text(StatusCode::INSUFFICIENT_STORAGE, error)))
-        }
         Ok(Ok(Err(StorageError::Gone))) => {
             Err(NoOutcome::Nothing(response::unavailable("the body has waited for too long")))
         }

@@ -12,6 +12,15 @@ pub enum Neighbour {
     Successor,
 }
 
+/// What a replica and everything behind it can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// All are there and hold what they must: they take writes.
+    pub writable: bool,
+    /// All have room for new objects; otherwise only deletions are taken.
+    pub has_space: bool,
+}
+
 /// What replicas of a chain say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -31,7 +40,7 @@ pub enum Message {
         /// As in [`Message::Progress`].
         committed: Version,
         /// As in [`Message::Progress`].
-        writable: bool,
+        readiness: Readiness,
         /// Whether `accepted` is at least what everybody behind the sender has persisted. A fresh
         /// replica whose successor is fresh too does not know before it has heard of it.
         compared: bool,
@@ -40,8 +49,8 @@ pub enum Message {
     Progress {
         /// Everything up to here is committed.
         committed: Version,
-        /// Whether the sender and everything behind it can take writes.
-        writable: bool,
+        /// What the sender and everything behind it can take.
+        readiness: Readiness,
     },
     /// The staged body of this entry is not here.
     BodyMissing {

@@ -1,8 +1,8 @@
 //! The state machine of one replica; [`crate::chain`] has the protocol and the shell's duties.
 
 use super::{
-    Message, Metadata, Neighbour, Options, Outcome, Output, Recovered, Refusal, Standing, Ticket,
-    Write, window::Window,
+    Message, Metadata, Neighbour, Options, Outcome, Output, Readiness, Recovered, Refusal,
+    Standing, Ticket, Write, window::Window,
 };
 use crate::{Change, Entry, Version, condition::Verdict};
 use std::{
@@ -37,10 +37,12 @@ pub struct Replica {
     successor_compared: bool,
     /// Whether the link to the successor is up.
     link_up: bool,
-    /// The successor's last word on whether the rest of the chain can take writes.
-    successor_writable: bool,
+    /// The successor's last word on what the rest of the chain can take.
+    successor: Readiness,
     /// What the predecessor was told last about that.
-    writable_told: bool,
+    told: Readiness,
+    /// Whether this replica's disk has room for new objects.
+    has_space: bool,
     /// A `Progress` is due; several causes share one.
     progress_due: bool,
     /// A `Resume` for a gap was sent at this point; it is not repeated before a retry.
@@ -79,8 +81,9 @@ impl Replica {
             required: (!options.has_predecessor).then_some(Version::NONE),
             successor_compared: !options.has_successor,
             link_up: false,
-            successor_writable: !options.has_successor,
-            writable_told: false,
+            successor: Readiness { writable: !options.has_successor, has_space: true },
+            told: Readiness { writable: false, has_space: true },
+            has_space: true,
             progress_due: false,
             resume_asked: None,
             retry_at_ms: None,
@@ -169,12 +172,15 @@ impl Replica {
             (Neighbour::Predecessor, Message::Probe { committed, holds }) => {
                 self.handle_probe(now_ms, committed, holds);
             }
-            (Neighbour::Successor, Message::Resume { accepted, committed, writable, compared }) => {
+            (
+                Neighbour::Successor,
+                Message::Resume { accepted, committed, readiness, compared },
+            ) => {
                 self.handle_resume(now_ms, accepted, compared);
-                self.handle_progress(now_ms, committed, writable);
+                self.handle_progress(now_ms, committed, readiness);
             }
-            (Neighbour::Successor, Message::Progress { committed, writable }) => {
-                self.handle_progress(now_ms, committed, writable);
+            (Neighbour::Successor, Message::Progress { committed, readiness }) => {
+                self.handle_progress(now_ms, committed, readiness);
             }
             (Neighbour::Successor, Message::BodyMissing { version }) => {
                 let entry = self.applied_entry(version);
@@ -197,13 +203,19 @@ impl Replica {
     pub fn handle_link(&mut self, now_ms: u64, up: bool) {
         assert!(self.options.has_successor, "the tail has no successor");
         self.link_up = up;
-        self.successor_writable = false;
+        self.successor.writable = false;
         if up {
             self.probe(now_ms);
         } else {
             self.retry_at_ms = None;
         }
-        self.tell_writable();
+        self.tell_readiness();
+    }
+
+    /// Takes in whether this replica's disk has room for new objects.
+    pub fn handle_space(&mut self, has_space: bool) {
+        self.has_space = has_space;
+        self.tell_readiness();
     }
 
     /// When [`Replica::handle_timeout`] wants to be called, if at all.
@@ -222,9 +234,9 @@ impl Replica {
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() && self.progress_due {
             self.progress_due = false;
-            self.writable_told = self.writable();
-            let (committed, writable) = (self.committed, self.writable_told);
-            self.send(Neighbour::Predecessor, Message::Progress { committed, writable });
+            self.told = self.readiness();
+            let (committed, readiness) = (self.committed, self.told);
+            self.send(Neighbour::Predecessor, Message::Progress { committed, readiness });
         }
         self.outputs.pop_front()
     }
@@ -251,7 +263,17 @@ impl Replica {
 
     /// Whether this replica and everything behind it can take writes.
     pub fn writable(&self) -> bool {
-        self.standing == Standing::Joined && self.successor_writable
+        self.standing == Standing::Joined && self.successor.writable
+    }
+
+    /// Whether this replica and everything behind it have room for new objects, as far as is known
+    /// here.
+    pub fn has_space(&self) -> bool {
+        self.has_space && self.successor.has_space
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness { writable: self.writable(), has_space: self.has_space() }
     }
 
     fn refusal(&self, write: &Write) -> Option<Refusal> {
@@ -261,6 +283,8 @@ impl Replica {
             Some(Refusal::DataLost)
         } else if !self.writable() {
             Some(Refusal::ChainBroken)
+        } else if !self.has_space() && write.operation.change != Change::Delete {
+            Some(Refusal::NoSpace)
         } else if !self.window.has_room(&self.options, &write.operation) {
             Some(Refusal::WindowFull)
         } else {
@@ -301,7 +325,7 @@ impl Replica {
         if accepted > self.applied {
             // The successor holds what we passed on and no longer have.
             self.standing = Standing::Lost;
-            self.tell_writable();
+            self.tell_readiness();
             return;
         }
         if compared && !self.successor_compared {
@@ -316,16 +340,17 @@ impl Replica {
         self.arm_retry(now_ms);
     }
 
-    fn handle_progress(&mut self, now_ms: u64, committed: Version, writable: bool) {
+    fn handle_progress(&mut self, now_ms: u64, committed: Version, readiness: Readiness) {
         // A word from before a link broke must not make the chain writable again.
-        self.successor_writable = writable && self.link_up;
+        let writable = readiness.writable && self.link_up;
+        self.successor = Readiness { writable, ..readiness };
         // The successor cannot have committed what we have not passed on.
         if committed > self.committed && committed <= self.applied {
             self.commit(committed);
             self.retry_at_ms = None;
         }
         self.arm_retry(now_ms);
-        self.tell_writable();
+        self.tell_readiness();
     }
 
     /// A fresh replica joins once it holds all that it could ever have acknowledged. A replica with
@@ -335,7 +360,7 @@ impl Replica {
         if self.standing == Standing::Fresh && holds_all && self.successor_compared {
             self.standing = Standing::Joined;
             self.outputs.push_back(Output::PersistJoined);
-            self.tell_writable();
+            self.tell_readiness();
             if self.options.has_successor && self.link_up {
                 // A fresh successor waits for this word.
                 self.probe(now_ms);
@@ -402,11 +427,11 @@ impl Replica {
     fn send_resume(&mut self) {
         self.resume_asked = Some(self.accepted);
         self.progress_due = false;
-        self.writable_told = self.writable();
+        self.told = self.readiness();
         let message = Message::Resume {
             accepted: self.accepted,
             committed: self.committed,
-            writable: self.writable_told,
+            readiness: self.told,
             compared: self.standing == Standing::Joined || self.successor_compared,
         };
         self.send(Neighbour::Predecessor, message);
@@ -423,7 +448,9 @@ impl Replica {
     fn arm_retry(&mut self, now_ms: u64) {
         // Only a `Resume` compares, and it may be lost while a `Progress` arrives.
         let compared = self.successor_compared;
-        let waits = !self.window.is_empty() || !self.successor_writable || !compared;
+        // The word that the successor is ready again may be lost, too.
+        let ready = self.successor.writable && self.successor.has_space;
+        let waits = !self.window.is_empty() || !ready || !compared;
         if !self.options.has_successor || !self.link_up || !waits {
             self.retry_at_ms = None;
         } else if self.retry_at_ms.is_none() {
@@ -431,8 +458,8 @@ impl Replica {
         }
     }
 
-    fn tell_writable(&mut self) {
-        if self.options.has_predecessor && self.writable() != self.writable_told {
+    fn tell_readiness(&mut self) {
+        if self.options.has_predecessor && self.readiness() != self.told {
             self.progress_due = true;
         }
     }

@@ -45,6 +45,9 @@ pub enum Refusal {
     /// Too many writes wait for their commit.
     #[error("too many writes of the key's partition are under way")]
     WindowFull,
+    /// The disk of a replica has no room for another object. Deletions are taken.
+    #[error("a disk of the key's chain is full")]
+    NoSpace,
     /// This replica's disk lost what it had acknowledged.
     #[error("this replica has lost data")]
     DataLost,

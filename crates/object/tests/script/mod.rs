@@ -75,6 +75,8 @@ impl World {
             ["start", name] => self.start(place(name)),
             ["replace", name] => self.processes[place(name)].replace_disk(),
             ["read", name, key] => self.read(place(name), key),
+            ["fill", name] => self.space(place(name), false),
+            ["free", name] => self.space(place(name), true),
             ["status"] => self.outcome.extend(self.processes.iter().map(text::status)),
             _ => panic!("no such command: {command}"),
         }
@@ -190,6 +192,14 @@ impl World {
             }
             self.drain(from);
         }
+    }
+
+    fn space(&mut self, at: usize, has_space: bool) {
+        self.processes[at].has_space = has_space;
+        if let Some(replica) = &mut self.processes[at].replica {
+            replica.handle_space(has_space);
+        }
+        self.drain(at);
     }
 
     fn wait(&mut self, milliseconds: u64) {

@@ -18,6 +18,8 @@ pub(crate) struct Process {
     pub(crate) replica: Option<Replica>,
     pub(crate) disk: Disk,
     pub(crate) bodies: BTreeSet<StageId>,
+    /// Whether the disk has room for new objects.
+    pub(crate) has_space: bool,
     /// What the disk has yet to do.
     pub(crate) waiting: Vec<Output>,
     /// As last said.
@@ -42,6 +44,7 @@ impl Process {
             replica: None,
             disk: Disk::default(),
             bodies: BTreeSet::new(),
+            has_space: true,
             waiting: Vec::new(),
             standing: None,
         }
@@ -49,7 +52,8 @@ impl Process {
 
     pub(crate) fn start(&mut self) {
         let recovered = self.disk.recovered();
-        self.replica = Some(Replica::new(self.options, recovered));
+        let replica = self.replica.insert(Replica::new(self.options, recovered));
+        replica.handle_space(self.has_space);
     }
 
     pub(crate) fn crash(&mut self) {

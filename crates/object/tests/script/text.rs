@@ -3,7 +3,7 @@
 use super::{name, replica::Process};
 use ashlar_object::{
     Entry, Version,
-    chain::{Message, Neighbour, Outcome, Output, Standing},
+    chain::{Message, Neighbour, Outcome, Output, Readiness, Standing},
 };
 
 pub(crate) fn output(at: usize, output: &Output) -> String {
@@ -53,10 +53,10 @@ pub(crate) fn status(process: &Process) -> String {
     };
     let (applied, committed) = (replica.applied(), replica.committed());
     let released = process.disk.released;
-    let writable = if replica.writable() { "writable" } else { "not writable" };
+    let ready = ready(Readiness { writable: replica.writable(), has_space: replica.has_space() });
     let standing = standing(replica.standing());
     format!(
-        "{this} applied {applied}, committed {committed}, released {released}, {standing}, {writable}"
+        "{this} applied {applied}, committed {committed}, released {released}, {standing}, {ready}"
     )
 }
 
@@ -67,17 +67,22 @@ fn message(message: &Message) -> String {
             let holds = holds.map_or("not joined".to_owned(), |version| format!("holds {version}"));
             format!("probe; committed {committed}, {holds}")
         }
-        Message::Resume { accepted, committed, writable, compared } => {
+        Message::Resume { accepted, committed, readiness, compared } => {
             let compared = if *compared { "" } else { ", not compared" };
-            format!("resume after {accepted}; {}{compared}", progress(*committed, *writable))
+            format!("resume after {accepted}; {}{compared}", progress(*committed, *readiness))
         }
-        Message::Progress { committed, writable } => progress(*committed, *writable),
+        Message::Progress { committed, readiness } => progress(*committed, *readiness),
         Message::BodyMissing { version } => format!("the body of {version} is missing"),
     }
 }
 
-fn progress(committed: Version, writable: bool) -> String {
-    format!("committed {committed}, {}", if writable { "writable" } else { "not writable" })
+fn progress(committed: Version, readiness: Readiness) -> String {
+    format!("committed {committed}, {}", ready(readiness))
+}
+
+fn ready(Readiness { writable, has_space }: Readiness) -> String {
+    let writable = if writable { "writable" } else { "not writable" };
+    format!("{writable}{}", if has_space { "" } else { ", no space" })
 }
 
 fn outcome(outcome: Outcome) -> String {

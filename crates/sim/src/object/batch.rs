@@ -47,6 +47,14 @@ impl Batches {
         self.waiting.iter().any(|item| matches!(item, Item::Persist(..)))
     }
 
+    /// What was taken is to be tried again at that time.
+    fn put_back(&mut self, items: Vec<Item>, at_us: u64) {
+        for item in items.into_iter().rev() {
+            self.waiting.push_front(item);
+        }
+        self.begins_at_us = Some(at_us);
+    }
+
     fn take(&mut self, items_max: usize) -> Vec<Item> {
         let count = self.waiting.len().min(items_max);
         self.waiting.drain(..count).collect()
@@ -83,6 +91,11 @@ impl World {
         let batches = &mut self.nodes[node].batches;
         batches.begins_at_us = None;
         let mut items = batches.take(self.plan.batch_items_max);
+        if !self.has_room(node, &items)? {
+            let at_us = self.retry_batch(node);
+            self.nodes[node].batches.put_back(items, at_us);
+            return Ok(());
+        }
         if self.is_sabotaged(Sabotage::MarkAhead) {
             self.mark_ahead(node, &mut items);
         }
@@ -91,6 +104,7 @@ impl World {
         self.coverage.syncs_shared += u64::from(entries > 1);
         let superseded = self.superseded(node, &items);
         let this = &mut self.nodes[node];
+        this.full.iter_mut().for_each(|full| full.count(&items));
         let write = this.database.write(items);
         this.batches.superseded.extend(superseded.into_iter().map(|stage| (write, stage)));
         if persisted.is_empty() && self.plan.lazy_release {
@@ -122,6 +136,9 @@ impl World {
             this.bodies.sync_all();
         }
         self.report_persisted(node)?;
+        if self.nodes[node].full.is_some() {
+            self.space_checked(node, incarnation)?;
+        }
         self.nodes[node].batches.current = None;
         self.schedule_batch(node);
         Ok(())

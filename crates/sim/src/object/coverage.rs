@@ -39,6 +39,8 @@ coverage! {
     writes_refused_chain_broken,
     /// Writes refused because too many waited.
     writes_refused_window_full,
+    /// Writes refused because a disk was full.
+    writes_refused_no_space,
     /// Writes refused at a head that lost its data.
     writes_refused_data_lost,
     /// Writes whose client never learned their outcome.
@@ -119,6 +121,12 @@ coverage! {
     links_made,
     /// Slow episodes of disks.
     slow_disks,
+    /// Disks that were full for a while.
+    full_disks,
+    /// Objects that a full disk took because they had been numbered before.
+    objects_into_reserve,
+    /// Deletions done while disks were full, after the other faults had ended.
+    deletions_on_full_disks,
     /// Histories of a key found linearizable.
     histories_linearizable,
     /// Histories of a key given up at the bound of the search.

@@ -41,6 +41,7 @@ impl World {
                 self.note(|| format!("the disk of n{node} is slow"));
                 self.nodes[node].slow_until_us = self.now_us() + lasts_us;
             }
+            Fault::FullDisk => self.fill_disk(node, lasts_us),
         }
         self.schedule_fault();
         Ok(())

@@ -7,7 +7,7 @@
 use super::world::{Checked, Event, Incarnation, World};
 use ashlar_object::{
     Version,
-    chain::{Message, Neighbour},
+    chain::{Message, Neighbour, Readiness},
 };
 use std::fmt::Write;
 
@@ -227,9 +227,10 @@ impl World {
 /// A message in a few words.
 fn text(message: &Message) -> String {
     let mut text = String::new();
-    let status = |text: &mut String, committed: Version, writable: bool| {
-        let writable = if writable { "writable" } else { "not writable" };
-        write!(text, "committed {committed}, {writable}").expect("a string takes it");
+    let status = |text: &mut String, committed: Version, readiness: Readiness| {
+        let writable = if readiness.writable { "writable" } else { "not writable" };
+        let space = if readiness.has_space { "" } else { ", no space" };
+        write!(text, "committed {committed}, {writable}{space}").expect("a string takes it");
     };
     match message {
         Message::Prepare(entry) => {
@@ -242,12 +243,12 @@ fn text(message: &Message) -> String {
         Message::Probe { committed, holds } => {
             text = format!("probe, committed {committed}, holds {holds:?}");
         }
-        Message::Resume { accepted, committed, writable, compared } => {
+        Message::Resume { accepted, committed, readiness, compared } => {
             text = format!("resume after {accepted}, ");
-            status(&mut text, *committed, *writable);
+            status(&mut text, *committed, *readiness);
             text += if *compared { ", compared" } else { ", not compared" };
         }
-        Message::Progress { committed, writable } => status(&mut text, *committed, *writable),
+        Message::Progress { committed, readiness } => status(&mut text, *committed, *readiness),
         Message::BodyMissing { version } => text = format!("the body of {version} is missing"),
     }
     text

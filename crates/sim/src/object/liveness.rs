@@ -7,7 +7,7 @@ use super::{
     world::{Checked, Event, World},
 };
 use crate::linearizability::register::Condition;
-use ashlar_object::chain::{Outcome, Standing};
+use ashlar_object::chain::{Outcome, Refusal, Standing};
 
 /// How often the world is looked at.
 const TICK_US: u64 = 5_000;
@@ -21,6 +21,12 @@ const PATIENCE_US: u64 = 2 * STAGE_US_MAX;
 pub(crate) enum Step {
     /// What was begun comes to its end.
     Settle,
+    /// While disks are full, writes are refused, at the latest when some have been done.
+    Fill,
+    /// While disks are full, a deletion of each key succeeds at the first attempt.
+    Delete,
+    /// When all disks have space, everybody hears of it.
+    Free,
     /// A write to each key succeeds at the first attempt.
     Write,
     /// A read of each key at each replica is answered.
@@ -61,12 +67,15 @@ impl World {
         let stage = self.stage.expect("the liveness phase has begun");
         let waits_for = match stage.step {
             // What was sent before may still arrive, and may unsettle what has settled.
-            Step::Settle if self.now_us() < stage.since_us + self.plan.network.latency_us_max() => {
+            Step::Settle | Step::Free
+                if self.now_us() < stage.since_us + self.plan.network.latency_us_max() =>
+            {
                 self.queue.push_after(TICK_US, Event::LivenessTick);
                 return Ok(());
             }
             Step::Settle | Step::Converge => self.unsettled(),
-            Step::Write | Step::Read => self.unanswered(stage.first),
+            Step::Free => self.unsettled().or_else(|| self.no_space()),
+            Step::Fill | Step::Delete | Step::Write | Step::Read => self.unanswered(stage.first),
         };
         if let Some(waits_for) = waits_for {
             let late = self.now_us() > stage.since_us + STAGE_US_MAX;
@@ -79,7 +88,11 @@ impl World {
             return self.judge_clients(oracle::NAME, finding, Vec::new());
         }
         let next = match stage.step {
-            Step::Settle => Step::Write,
+            Step::Settle if self.nodes.iter().any(|node| node.full.is_some()) => Step::Fill,
+            Step::Fill if self.still_fills(stage) => Step::Fill,
+            Step::Fill => Step::Delete,
+            Step::Settle | Step::Delete => Step::Free,
+            Step::Free => Step::Write,
             Step::Write => Step::Read,
             Step::Read => Step::Converge,
             Step::Converge => {
@@ -88,6 +101,11 @@ impl World {
             }
         };
         self.check_answers(stage)?;
+        if stage.step == Step::Delete {
+            let operations = stage.first..self.operations.len();
+            let count = operations.filter(|operation| self.is_done(*operation)).count();
+            self.coverage.deletions_on_full_disks += count as u64;
+        }
         if stage.step == Step::Settle {
             // Before the writes of the next step supersede what should not be there.
             self.check_contents()?;
@@ -96,7 +114,9 @@ impl World {
             Some(Stage { step: next, since_us: self.now_us(), first: self.operations.len() });
         self.note(|| format!("liveness: {next:?}"));
         match next {
-            Step::Write => self.write_everywhere(),
+            Step::Delete => self.write_everywhere(false),
+            Step::Free => (0..self.nodes.len()).for_each(|node| self.free_disk(node)),
+            Step::Fill | Step::Write => self.write_everywhere(true),
             Step::Read => self.read_everywhere(),
             Step::Settle | Step::Converge => {}
         }
@@ -179,11 +199,38 @@ impl World {
         Some(format!("operation {operation} is not answered"))
     }
 
-    fn write_everywhere(&mut self) {
+    /// Whether a chain with a full disk has taken an object.
+    fn still_fills(&self, stage: Stage) -> bool {
+        (stage.first..self.operations.len()).any(|operation| {
+            let chain = &self.chains[self.partition_of(operation)];
+            self.is_done(operation) && chain.iter().any(|node| self.nodes[*node].full.is_some())
+        })
+    }
+
+    /// Whether a write was done.
+    fn is_done(&self, operation: usize) -> bool {
+        let state = self.operations[operation].state;
+        let State::Answered(_, response) = state else { return false };
+        matches!(response, Response::Write(Outcome::Committed { .. }))
+    }
+
+    /// A chain whose head does not know that there is space again, if any.
+    fn no_space(&self) -> Option<String> {
+        let knows = |partition: &usize| {
+            let slot = self.nodes[self.head(*partition)].slots[*partition].as_ref();
+            slot.is_some_and(|slot| slot.replica.has_space())
+        };
+        let mut partitions = (0..self.chains.len()).filter(|p| !self.is_broken(*p));
+        let waits = partitions.find(|partition| !knows(partition))?;
+        Some(format!("the head of p{waits} does not hear of space"))
+    }
+
+    /// Puts or removes each key.
+    fn write_everywhere(&mut self, puts: bool) {
         for key in 0..self.keys.len() {
             let partition = self.keys[key].1;
             if !self.is_broken(partition) {
-                let request = self.write_request(true, Condition::Always);
+                let request = self.write_request(puts, Condition::Always);
                 let client = key % self.plan.clients;
                 self.begin_operation(client, key, self.head(partition), request, PATIENCE_US);
             }
@@ -205,7 +252,7 @@ impl World {
 
     /// The step's operations must have succeeded.
     fn check_answers(&self, stage: Stage) -> Checked {
-        if stage.step == Step::Settle {
+        if matches!(stage.step, Step::Settle | Step::Free) {
             return Ok(());
         }
         for (place, operation) in self.operations[stage.first..].iter().enumerate() {
@@ -213,7 +260,8 @@ impl World {
                 State::Answered(_, Response::Write(Outcome::Refused(refusal))) => {
                     // Writes of one partition may come all at once.
                     match refusal {
-                        ashlar_object::chain::Refusal::WindowFull => Ok(()),
+                        Refusal::WindowFull => Ok(()),
+                        Refusal::NoSpace if stage.step == Step::Fill => Ok(()),
                         other => Err(format!("{other:?}")),
                     }
                 }

@@ -3,7 +3,7 @@
 //! [`ashlar_object::chain::Replica`] is the real one, as are the cluster map, the read rule and the
 //! conditions. Around it: a shell that performs the duties which that module numbers (`node`,
 //! `batch`, `bodies`, `write`, `read`), connections that break (`link`), clients (`client`), faults
-//! (`fault`) and, at the end, a world without faults in which all must come to rest (`liveness`).
+//! (`fault`, `space`) and, at the end, a world without faults in which all must come to rest (`liveness`).
 //! Oracles watch all of it, one property a file (`oracle`). What differs from run to run is in
 //! `plan`; `world` has the state, the events and the clock.
 
@@ -19,6 +19,7 @@ mod oracle;
 mod plan;
 mod read;
 mod sabotage;
+mod space;
 mod storage;
 mod world;
 mod write;

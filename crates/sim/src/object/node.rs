@@ -6,6 +6,7 @@ use super::{
     bodies::AfterSync,
     oracle::{commitment, prefix, standing, window},
     read::Read,
+    space::Full,
     storage::{Bodies, Database, FileWrite, Item},
     world::{Checked, Event, Incarnation, World},
 };
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     pub(super) paused_until_us: u64,
     /// Until then its disk is slow.
     pub(super) slow_until_us: u64,
+    /// Its disk is full.
+    pub(super) full: Option<Full>,
     pub(super) database: Disk<Database>,
     pub(super) bodies: Disk<Bodies>,
     /// The replicas by partition; none where the node has no part or does not run.
@@ -62,6 +65,7 @@ impl Node {
             incarnation: 0,
             paused_until_us: 0,
             slow_until_us: 0,
+            full: None,
             database: Disk::new(Survivors::Prefix),
             bodies: Disk::new(Survivors::Any),
             slots: (0..partitions).map(|_| None).collect(),
@@ -148,7 +152,8 @@ impl World {
         let mut window = window::Window::default();
         recovered.window.iter().for_each(|entry| window.keep(entry));
         let accepted = recovered.applied;
-        let replica = Replica::new(options, recovered);
+        let mut replica = Replica::new(options, recovered);
+        replica.handle_space(self.has_space(node));
         let slot = Slot {
             standing: replica.standing(),
             replica,

@@ -48,11 +48,13 @@ pub(crate) enum Fault {
     Heal,
     /// A disk is slow for a while.
     SlowDisk,
+    /// A disk is full for a while.
+    FullDisk,
 }
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Kill,
         Self::PowerLoss,
         Self::Blackout,
@@ -64,6 +66,7 @@ impl Fault {
         Self::CutOneWay,
         Self::Heal,
         Self::SlowDisk,
+        Self::FullDisk,
     ];
 }
 
@@ -131,7 +134,7 @@ pub(crate) struct Plan {
     pub(crate) faults: [u64; Fault::ALL.len()],
     /// The mean time between faults.
     pub(crate) fault_interval_us: u64,
-    /// How long nodes stay down, pause, and disks are slow.
+    /// How long nodes stay down, pause, and disks are slow or full.
     pub(crate) fault_us: Range<u64>,
 }
 

@@ -25,11 +25,13 @@ pub enum Sabotage {
     MarkAhead,
     /// A process that starts again does not sync what its predecessor left in the page cache.
     StartUnsynced,
+    /// A replica whose disk is full does not say so.
+    HideFullDisk,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ServeDirty,
         Self::AckBeforeSync,
         Self::CommitAtHead,
@@ -40,6 +42,7 @@ impl Sabotage {
         Self::ServeUnjoined,
         Self::MarkAhead,
         Self::StartUnsynced,
+        Self::HideFullDisk,
     ];
 
     /// Its name on the command line.
@@ -55,6 +58,7 @@ impl Sabotage {
             Self::ServeUnjoined => "serve-unjoined",
             Self::MarkAhead => "mark-ahead",
             Self::StartUnsynced => "start-unsynced",
+            Self::HideFullDisk => "hide-full-disk",
         }
     }
 }

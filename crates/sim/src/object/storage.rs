@@ -26,6 +26,18 @@ pub(crate) enum Item {
     Forget(usize),
 }
 
+impl Item {
+    /// Whether it needs room that nothing gives back.
+    pub(crate) fn stores_an_object(&self) -> bool {
+        matches!(self, Self::Persist(_, entry) if entry.operation.change.meta().is_some())
+    }
+
+    /// Whether it gives room back.
+    pub(crate) fn removes_an_object(&self) -> bool {
+        matches!(self, Self::Release(_, entry) if entry.operation.change.meta().is_none())
+    }
+}
+
 /// The metadata of all partitions of a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Database {

@@ -69,6 +69,10 @@ pub(crate) enum Event {
     FaultStrikes,
     /// All cuts are mended.
     NetworkHeals,
+    /// A full disk has space again.
+    DiskFreed { node: usize },
+    /// The shell looks at its disk's space.
+    SpaceChecked { node: usize, incarnation: Incarnation },
     /// The safety phase ends.
     SafetyEnds,
     /// Has the healed world come to rest?
@@ -85,6 +89,7 @@ impl Event {
             Self::BodySynced { node, .. }
             | Self::BatchBegins { node, .. }
             | Self::BatchSynced { node, .. }
+            | Self::SpaceChecked { node, .. }
             | Self::Timeout { node, .. }
             | Self::ReadStep { node, .. } => Some(*node),
             Self::LinkNoticed { link, .. } => Some(world.links[*link].predecessor),
@@ -98,6 +103,7 @@ impl Event {
             | Self::ClientTimeout { .. }
             | Self::FaultStrikes
             | Self::NetworkHeals
+            | Self::DiskFreed { .. }
             | Self::SafetyEnds
             | Self::LivenessTick => None,
         }
@@ -328,6 +334,11 @@ impl World {
                 self.network.heal();
                 Ok(())
             }
+            Event::DiskFreed { node } => {
+                self.disk_freed(node);
+                Ok(())
+            }
+            Event::SpaceChecked { node, incarnation } => self.space_checked(node, incarnation),
             Event::SafetyEnds => {
                 self.safety_ends();
                 Ok(())

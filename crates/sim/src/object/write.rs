@@ -152,6 +152,7 @@ impl World {
                     Refusal::NotHead => &mut self.coverage.writes_astray,
                     Refusal::ChainBroken => &mut self.coverage.writes_refused_chain_broken,
                     Refusal::WindowFull => &mut self.coverage.writes_refused_window_full,
+                    Refusal::NoSpace => &mut self.coverage.writes_refused_no_space,
                     Refusal::DataLost => &mut self.coverage.writes_refused_data_lost,
                 };
                 *count += 1;

@@ -1,11 +1,12 @@
 //! A disk that fails when it is told to.
 
 use ashlar_object::{
-    Key, PartitionIndex, StageId,
+    Change, Key, PartitionIndex, StageId,
     chain::{Newest, Recovered},
 };
 use ashlar_storage::{
-    Batch, Blob, DiskEngine, DiskOptions, Engine, Snapshot, StageWriter, StorageError, open_disk,
+    Batch, Blob, DiskEngine, DiskOptions, Engine, Item, Snapshot, StageWriter, StorageError,
+    open_disk,
 };
 use std::{
     fs,
@@ -70,6 +71,8 @@ pub(super) struct FaultyDisk {
     pub(super) finish: Arc<Gate>,
     /// Before a batch is made durable.
     pub(super) apply: Gate,
+    /// Objects that a full disk takes into its reserve, or none if it is not full.
+    reserve: Mutex<Option<usize>>,
     disk: DiskEngine,
     dir: TempDir,
 }
@@ -80,7 +83,18 @@ impl FaultyDisk {
         // The space of the machine that tests run on has no part in them.
         let options = DiskOptions { reserve_bytes: 0, ..DiskOptions::default() };
         let disk = open_disk(dir.path(), options).unwrap();
-        Self { finish: Arc::new(Gate::new()), apply: Gate::new(), disk, dir }
+        Self {
+            finish: Arc::new(Gate::new()),
+            apply: Gate::new(),
+            reserve: Mutex::new(None),
+            disk,
+            dir,
+        }
+    }
+
+    /// Fills the disk but for a reserve of so many objects, or gives it space again.
+    pub(super) fn set_reserve(&self, reserve: Option<usize>) {
+        *self.reserve.lock().unwrap() = reserve;
     }
 
     /// The large bodies on the disk.
@@ -97,7 +111,20 @@ impl Engine for FaultyDisk {
 
     fn apply(&self, batch: &Batch) -> Result<(), StorageError> {
         self.apply.pass()?;
+        let puts = |item: &&Item| match item {
+            Item::Entry { entry, .. } => entry.operation.change != Change::Delete,
+            _ => false,
+        };
+        if let Some(left) = &mut *self.reserve.lock().unwrap() {
+            let objects = batch.items.iter().filter(puts).count();
+            let full = || StorageError::NoSpace { path: "a full disk".into() };
+            *left = left.checked_sub(objects).ok_or_else(full)?;
+        }
         self.disk.apply(batch)
+    }
+
+    fn has_space(&self) -> Result<bool, StorageError> {
+        Ok(self.reserve.lock().unwrap().is_none())
     }
 
     fn newest(&self, key: &Key) -> Result<Option<Newest>, StorageError> {

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod disk;
+mod space;
 mod uploads;
 
 use cluster::Cluster;

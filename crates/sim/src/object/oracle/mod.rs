@@ -10,6 +10,7 @@
 //! | [`window`] | the entries and bytes that wait for their commit keep to their bounds |
 //! | [`refused`] | a write that was refused or failed is never persisted nor seen |
 //! | [`stored_bodies`] | a staged body is there as long as a version names it |
+//! | [`space`] | what was numbered before a full disk was heard of finds room in its reserve |
 //! | [`standing`] | only a replica whose disk was lost takes itself for lost |
 //! | [`converged`] | without faults all replicas come to hold the same, and nothing superseded |
 //! | [`liveness`] | without faults everything ends, and new writes and reads succeed |
@@ -22,6 +23,7 @@ pub(crate) mod liveness;
 pub(crate) mod prefix;
 pub(crate) mod refused;
 pub(crate) mod replies;
+pub(crate) mod space;
 pub(crate) mod standing;
 pub(crate) mod stored_bodies;
 pub(crate) mod window;
