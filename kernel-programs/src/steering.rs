@@ -6,9 +6,9 @@ use crate::packet::{StackFrame, WriteFrame, XdpFrame};
 use ashlar_fastpath::frame::ETHERNET_HEADER_BYTES;
 use ashlar_fastpath::steering::{
     CONTROL_FRAME_BYTES, Class, Config, ControlError, ControlFrame, Counter, Counters, Effect,
-    Entry, EntryOrNone, FlowKey, Freshness, IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, MacAddress,
-    Packet, PassReason, ReplayWindow, ResultCode, SCHEMA_VERSION, UDP_HEADER_BYTES, Verdict,
-    answer_ipv4, answer_ipv6, decide, judge, udp_checksum,
+    Entry, EntryOrNone, FlowKey, Freshness, IPV4_HEADER_BYTES, IPV6_ANSWER_OFFSET_BYTES,
+    IPV6_HEADER_BYTES, MacAddress, Packet, PassReason, ReplayWindow, ResultCode, SCHEMA_VERSION,
+    UDP_HEADER_BYTES, Verdict, answer_ipv4, answer_ipv6, decide, judge, udp_checksum,
 };
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, tcx_action_base, xdp_action};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect};
@@ -343,17 +343,13 @@ fn answer<F: WriteFrame>(
     let udp_offset_bytes = packet.transport_offset_bytes;
     let key = &packet.key;
     let ports = [key.service_port, key.client_port];
-    let checksum = udp_checksum(
-        [&key.service_address, &key.client_address],
-        ports,
-        reply.words(),
-    );
+    let checksum = udp_checksum([&key.service_address, &key.client_address], ports, reply.words());
     let [[s0, s1], [d0, d1]] = ports.map(u16::to_be_bytes);
     let Some(asker) = frame.read::<6>(6) else {
         return false;
     };
     frame.write(0, ethernet_addresses(MacAddress(asker), config.mac()))
-        && answer_ip(frame, packet.is_ipv6)
+        && answer_ip(frame, packet)
         && frame.write(udp_offset_bytes, [s0, s1, d0, d1])
         && frame.write_payload(
             udp_offset_bytes + UDP_HEADER_BYTES,
@@ -365,16 +361,13 @@ fn answer<F: WriteFrame>(
 }
 
 #[inline(always)]
-fn answer_ip<F: WriteFrame>(frame: &F, is_ipv6: bool) -> bool {
-    if is_ipv6 {
-        match frame.read::<IPV6_HEADER_BYTES>(ETHERNET_HEADER_BYTES) {
-            Some(header) => frame.write(ETHERNET_HEADER_BYTES, answer_ipv6(header)),
-            None => false,
-        }
-    } else {
-        match frame.read::<IPV4_HEADER_BYTES>(ETHERNET_HEADER_BYTES) {
-            Some(header) => frame.write(ETHERNET_HEADER_BYTES, answer_ipv4(header)),
-            None => false,
-        }
+fn answer_ip<F: WriteFrame>(frame: &F, packet: &Packet) -> bool {
+    if packet.is_ipv6 {
+        let header = answer_ipv6(&packet.key.service_address, &packet.key.client_address);
+        return frame.write(ETHERNET_HEADER_BYTES + IPV6_ANSWER_OFFSET_BYTES, header);
+    }
+    match frame.read::<IPV4_HEADER_BYTES>(ETHERNET_HEADER_BYTES) {
+        Some(header) => frame.write(ETHERNET_HEADER_BYTES, answer_ipv4(header)),
+        None => false,
     }
 }

@@ -29,17 +29,19 @@ pub fn answer_ipv4(request: [u8; IPV4_HEADER_BYTES]) -> [u8; IPV4_HEADER_BYTES] 
     header
 }
 
-/// The reply's IPv6 header.
+/// Where [`answer_ipv6`] goes, from the start of the IPv6 header.
+pub const IPV6_ANSWER_OFFSET_BYTES: u32 = 7;
+
+/// The reply's IPv6 header from its hop limit on; what comes before is the request's.
 #[inline(always)]
-pub fn answer_ipv6(request: [u8; IPV6_HEADER_BYTES]) -> [u8; IPV6_HEADER_BYTES] {
-    let mut header = request;
+pub const fn answer_ipv6(source: &[u8; 16], destination: &[u8; 16]) -> [u8; 33] {
+    let mut header = [TIME_TO_LIVE; 33];
     let mut index = 0;
     while index < 16 {
-        header[8 + index] = request[24 + index];
-        header[24 + index] = request[8 + index];
+        header[1 + index] = source[index];
+        header[17 + index] = destination[index];
         index += 1;
     }
-    header[7] = TIME_TO_LIVE;
     header
 }
 

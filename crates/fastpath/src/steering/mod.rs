@@ -18,7 +18,10 @@ mod packet;
 mod siphash;
 mod window;
 
-pub use answer::{IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, answer_ipv4, answer_ipv6, udp_checksum};
+pub use answer::{
+    IPV4_HEADER_BYTES, IPV6_ANSWER_OFFSET_BYTES, IPV6_HEADER_BYTES, answer_ipv4, answer_ipv6,
+    udp_checksum,
+};
 pub use config::{Config, ControlAddresses, SCHEMA_VERSION};
 pub use control::{
     CONTROL_FRAME_BYTES, CONTROL_FRAME_WORDS, ControlError, ControlFrame, ControlKey, FlowState,

@@ -1,8 +1,6 @@
 //! What would become of a frame, without sending it.
 
-use ashlar_fastpath::steering::{
-    EntryOrNone, FlowKey, FlowState, Judgement, MacAddress, PassReason, Verdict,
-};
+use ashlar_fastpath::steering::{FlowKey, FlowState, MacAddress, PassReason, Verdict};
 use std::fmt;
 
 /// A TCP frame from a client, addressed to the steering interface.
@@ -27,21 +25,6 @@ pub struct Explanation {
     pub closes: bool,
     /// The interface's own address.
     pub own: MacAddress,
-}
-
-impl Explanation {
-    pub(super) const fn new(
-        flow: FlowKey,
-        found: EntryOrNone,
-        state: Option<FlowState>,
-        judgement: Judgement,
-        own: MacAddress,
-    ) -> Self {
-        // An entry that was about to go when it was read is none.
-        let is_flow = !matches!(judgement.verdict, Verdict::Pass(PassReason::NoFlow));
-        let state = if found.is_present && is_flow { state } else { None };
-        Self { flow, state, verdict: judgement.verdict, closes: judgement.close, own }
-    }
 }
 
 impl fmt::Display for Explanation {

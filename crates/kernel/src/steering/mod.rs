@@ -41,12 +41,12 @@ use crate::link::{AttachPoint, Link};
 use crate::{Error, embedded};
 use ashlar_fastpath::steering::{Config, Entry, EntryOrNone, judge};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use aya::programs::{Program, SchedClassifier, Xdp};
+use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use executor::Shared;
 use flows::Batches;
 use rustix::time::{ClockId, clock_gettime};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -72,6 +72,13 @@ impl Attach {
         match self {
             Self::Xdp(mode) => Attachment::Xdp(mode),
             Self::Tc => Attachment::TcxIngress,
+        }
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Xdp(_) => XDP_PROGRAM,
+            Self::Tc => TC_PROGRAM,
         }
     }
 
@@ -193,10 +200,7 @@ impl Steering {
             source,
         })?;
         self.configure(mac)?;
-        let program = match attach {
-            Attach::Xdp(_) => load_program(&mut self.ebpf, XDP_PROGRAM)?,
-            Attach::Tc => load_program(&mut self.ebpf, TC_PROGRAM)?,
-        };
+        let program = load_program(&mut self.ebpf, attach.program())?;
         let (point, flags) = attach.point_and_flags();
         let link = Link::create(program.as_fd(), interface_index, point, flags)
             .map_err(|source| attach_error(interface, attach.attachment(), source))?;
@@ -301,7 +305,8 @@ impl Steering {
         let own = self.mac();
         let judgement = judge(&found, identity, own, frame.tcp_flags, now_ns());
         let state = found.get().map(FlowState::from);
-        Ok(Explanation::new(frame.flow, found, state, judgement, own))
+        let (verdict, closes) = (judgement.verdict, judgement.close);
+        Ok(Explanation { flow: frame.flow, state, verdict, closes, own })
     }
 
     /// How much kernel memory the flow table takes now, as the kernel counts it; its allocator rounds entries up to 128 bytes.
@@ -317,10 +322,7 @@ impl Steering {
         frame: &[u8],
         repeat: u32,
     ) -> Result<TestRun, Error> {
-        let program = match attach {
-            Attach::Xdp(_) => load_program(&mut self.ebpf, XDP_PROGRAM)?,
-            Attach::Tc => load_program(&mut self.ebpf, TC_PROGRAM)?,
-        };
+        let program = load_program(&mut self.ebpf, attach.program())?;
         let mut output = vec![0; frame.len()];
         let run = system_call::test_run(program.as_fd(), frame, &mut output, repeat)
             .map_err(|source| Error::System { operation: "run the steering program", source })?;
@@ -370,53 +372,19 @@ fn random_nonzero() -> Result<u64, Error> {
 /// A descriptor of the program, which is loaded if it is not yet.
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
     let failed = |source| Error::LoadProgram { program: name, source };
-    let loaded = match ebpf.program_mut(name).ok_or_else(|| missing(name))? {
-        Program::Xdp(program) => load_once::<Xdp>(program),
-        Program::SchedClassifier(program) => load_once::<SchedClassifier>(program),
-        _ => return Err(missing(name)),
-    };
-    let descriptor = loaded.map_err(failed)?;
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    if program.fd().is_err() {
+        match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            _ => return Err(missing(name)),
+        }
+        .map_err(failed)?;
+    }
+    let descriptor = program.fd().map_err(failed)?.as_fd();
     descriptor
         .try_clone_to_owned()
         .map_err(|source| Error::System { operation: "duplicate a program's descriptor", source })
-}
-
-fn load_once<P: Load>(program: &mut P) -> Result<BorrowedFd<'_>, aya::programs::ProgramError> {
-    if !program.is_loaded() {
-        program.load_into_kernel()?;
-    }
-    program.descriptor()
-}
-
-/// What both kinds of programs offer.
-trait Load {
-    fn is_loaded(&self) -> bool;
-    fn load_into_kernel(&mut self) -> Result<(), aya::programs::ProgramError>;
-    fn descriptor(&self) -> Result<BorrowedFd<'_>, aya::programs::ProgramError>;
-}
-
-impl Load for Xdp {
-    fn is_loaded(&self) -> bool {
-        self.fd().is_ok()
-    }
-    fn load_into_kernel(&mut self) -> Result<(), aya::programs::ProgramError> {
-        self.load()
-    }
-    fn descriptor(&self) -> Result<BorrowedFd<'_>, aya::programs::ProgramError> {
-        self.fd().map(|fd| fd.as_fd())
-    }
-}
-
-impl Load for SchedClassifier {
-    fn is_loaded(&self) -> bool {
-        self.fd().is_ok()
-    }
-    fn load_into_kernel(&mut self) -> Result<(), aya::programs::ProgramError> {
-        self.load()
-    }
-    fn descriptor(&self) -> Result<BorrowedFd<'_>, aya::programs::ProgramError> {
-        self.fd().map(|fd| fd.as_fd())
-    }
 }
 
 /// A descriptor of the flow table.

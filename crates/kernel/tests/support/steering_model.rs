@@ -177,8 +177,8 @@ fn turn_headers(frame: &mut [u8], packet: &Packet, own: MacAddress) {
     frame[..6].copy_from_slice(&asker);
     frame[6..12].copy_from_slice(&own.0);
     if packet.is_ipv6 {
-        let header = answer_ipv6(frame.read(ETHERNET_HEADER_BYTES).unwrap());
-        frame[14..54].copy_from_slice(&header);
+        let header = answer_ipv6(&packet.key.service_address, &packet.key.client_address);
+        frame[21..54].copy_from_slice(&header);
     } else {
         let header = answer_ipv4(frame.read(ETHERNET_HEADER_BYTES).unwrap());
         frame[14..34].copy_from_slice(&header);
