@@ -32,6 +32,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The one interface of a host.
 pub const INTERFACE: &str = "e0";
 
+/// The hardware address of no host.
+pub const NOBODY: &str = "02:00:00:00:00:99";
+
 const PORT: u16 = 80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
