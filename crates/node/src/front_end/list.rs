@@ -4,7 +4,7 @@ use super::{
     cover::{Share, cover},
     relay::{READ_TIMEOUT, Relay},
     request::{HeadWriter, RequestId},
-    upstream::{Outgoing, Timeouts, UpstreamResponse},
+    upstream::{FailureKind, Outgoing, Timeouts, UpstreamResponse},
 };
 use crate::{
     body::Body,
@@ -111,7 +111,11 @@ impl Relay<'_> {
                 Err(format!("it answers {}", answer.head.status))
             }
             Err(failure) => {
-                self.core.states.failed(node, &failure);
+                // A listing that takes long is no sign of a node that keeps other requests
+                // waiting; one that is silent altogether is found by its checks.
+                if failure.kind != FailureKind::TimedOut {
+                    self.core.states.failed(node, &failure);
+                }
                 Err(failure.to_string())
             }
         }

@@ -21,8 +21,12 @@ pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// slow sync.
 pub(crate) const STAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a tail query may take.
+/// How long a tail may take to answer one query.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a reader waits for a tail's word, with the queries before its own and a connection that
+/// has to be opened. Well below the time after which a front end takes a node for gone.
+pub(crate) const TAIL_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Messages that wait to be sent on a chain link; beyond, they are dropped and sent again when the
 /// successor is probed.

@@ -1,13 +1,16 @@
 //! Asking tails how far they have committed, many readers with one question.
 
 use super::{
-    Identity, QUERY_TIMEOUT,
+    Identity, QUERY_TIMEOUT, TAIL_WORD_TIMEOUT,
     connection::{FrameReader, FrameWriter, PeerError, connect},
 };
 use ashlar_object::{NodeIndex, PartitionIndex, Version};
 use ashlar_wire::{Frame, Purpose, peer::QUERY_PARTITIONS_MAX};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 /// Questions that wait for one tail; beyond, a reader is told that the tail is unavailable.
 const QUESTIONS_MAX: usize = 4096;
@@ -42,7 +45,8 @@ impl TailClient {
         Self { queues: Arc::new(queues) }
     }
 
-    /// How far `tail` has committed `partition`; none if it cannot tell or does not answer.
+    /// How far `tail` has committed `partition`; none if it cannot tell or does not answer within
+    /// [`TAIL_WORD_TIMEOUT`].
     ///
     /// The question goes out after this is called: an answer that was under way before is not
     /// taken, because it may be older than the asker's snapshot.
@@ -53,7 +57,7 @@ impl TailClient {
     ) -> Option<Version> {
         let (answer, receiver) = oneshot::channel();
         self.queues[usize::from(tail.0)].try_send(Question { partition, answer }).ok()?;
-        receiver.await.ok().flatten()
+        timeout(TAIL_WORD_TIMEOUT, receiver).await.ok()?.ok()?
     }
 }
 
@@ -66,6 +70,11 @@ async fn ask_in_turn(
     let mut connection = None;
     let mut questions = Vec::new();
     while queue.recv_many(&mut questions, QUERY_PARTITIONS_MAX).await > 0 {
+        // Whoever has waited too long has gone.
+        questions.retain(|question| !question.answer.is_closed());
+        if questions.is_empty() {
+            continue;
+        }
         let asked = questions.iter().map(|question| question.partition).collect::<Vec<_>>();
         let answers = match ask(&identity, tail, &mut connection, asked).await {
             Ok(answers) => answers,

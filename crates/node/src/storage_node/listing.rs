@@ -11,6 +11,7 @@ use ashlar_object::{
     read::{ReadDecision, decide_at},
 };
 use ashlar_storage::{Snapshot, Stored, StoredChange};
+use futures_util::future::join_all;
 use http::{HeaderValue, Response, StatusCode, header};
 use std::{collections::HashMap, sync::Arc};
 
@@ -47,16 +48,18 @@ async fn page(
     }
     let engine = shared.engine.clone();
     let snapshot = blocking(move || engine.snapshot()).await?;
-    // After the snapshot, as for a single read. A clean partition needs no tail.
-    let mut settled = HashMap::new();
-    for partition in partitions {
+    // After the snapshot, as for a single read. All tails are asked at once: together they take no
+    // longer than one.
+    let words = partitions.into_iter().map(|partition| async move {
+        // A clean partition needs no tail.
         let committed = if shared.views.is_dirty(partition) {
             tail_committed(shared, partition).await
         } else {
             Some(shared.views.committed(partition))
         };
-        settled.insert(partition, committed);
-    }
+        (partition, committed)
+    });
+    let settled = join_all(words).await.into_iter().collect();
     blocking(move || {
         let mut scan =
             Scan { builder: PageBuilder::new(&request), settled, seen: 0, undecided: false };

@@ -121,6 +121,23 @@ fn another_replica_lists_what_a_failing_node_does_not() {
 }
 
 #[test]
+fn a_node_that_is_slow_with_a_listing_stays_in_use() {
+    // The second node lists what the first one does not in time.
+    let stack = Stack::new(2, |node, seen| match node {
+        _ if !seen.target.starts_with("/?") => answer_with_name(node, seen),
+        0 => Reply::Silence,
+        _ => list(2, 2, seen),
+    });
+    stack.wait_until_up();
+    assert_eq!(stack.client().get("/").status, 200);
+    assert_eq!(stack.count("storage_nodes_up"), 2);
+    // Only the first one takes the writes that it heads.
+    let key = (0..).map(|number| format!("key-{number}")).find(|key| stack.head_of(key) == 0);
+    let response = stack.client().request("DELETE", &format!("/{}", key.unwrap()));
+    assert_eq!((response.status, response.field("x-node")), (200, Some("0")));
+}
+
+#[test]
 fn a_listing_without_all_partitions_is_refused() {
     let stack = Stack::new(2, |_, _| Reply::Whole(response(503, &[], b"")));
     let response = stack.client().get("/?prefix=a");

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod disk;
+mod listing;
 mod space;
 mod uploads;
 
