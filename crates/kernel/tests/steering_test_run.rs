@@ -6,14 +6,16 @@ mod support;
 use ashlar_kernel::chaos::XdpMode;
 use ashlar_kernel::steering::{
     Attach, ControlKey, Counter, Counters, Description, Fate, FlowKey, FlowState, MacAddress,
-    Operation, Owner, Reply, Request, Settings, Steering, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN,
-    now_ns,
+    Operation, Owner, Reply, Request, ResultCode, Settings, Steering, TCP_ACK, TCP_FIN, TCP_RST,
+    TCP_SYN, now_ns,
 };
 use ashlar_kernel::testing::{NamespacePair, RIGHT_INTERFACE, Side, ledger};
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use support::REQUIREMENTS;
 use support::frames;
 use support::steering::{
@@ -327,4 +329,54 @@ fn a_request_acts_once_and_tells_forgers_nothing() {
     ] {
         assert_eq!(counters.get(counter), 1, "{}", counter.name());
     }
+}
+
+/// Owners of this test name the epoch that pointed at them.
+fn owner_of_epoch(epoch: u64) -> Owner {
+    support::steering::owner(u16::try_from(epoch).unwrap())
+}
+
+#[test]
+fn frames_follow_a_point_that_was_answered() {
+    if !ledger("frames_follow_a_point_that_was_answered", &REQUIREMENTS) {
+        return;
+    }
+    const EPOCHS: u64 = 20_000;
+    let mut steering = steering_of_an_interface();
+    let envelope = Envelope { source: CLIENT_MAC, destination: steering.mac(), option_words: 0 };
+    let flow = support::steering::flow(1);
+    let frame = envelope.tcp(&flow, TCP_ACK, b"");
+    let mut executor = steering.executor();
+    let answered = AtomicU64::new(0);
+    let mut steered = 0_u64;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for epoch in 1..=EPOCHS {
+                let owner = owner_of_epoch(epoch);
+                let operation = Operation::Point { flow, owner, epoch, closing: false };
+                assert_eq!(executor.execute(&operation).unwrap().result, ResultCode::Applied);
+                answered.store(epoch, Ordering::SeqCst);
+                // Entries come and go in the memory nearby.
+                let other = support::steering::flow(2 + epoch as u32 % 4);
+                let point = Operation::Point { flow: other, owner: TWO, epoch, closing: false };
+                executor.execute(&point).unwrap();
+                executor.execute(&Operation::Forget { flow: other, epoch }).unwrap();
+            }
+        });
+        while answered.load(Ordering::SeqCst) < EPOCHS {
+            let before = answered.load(Ordering::SeqCst);
+            let run = steering.test_run(XDP, &frame, 1).unwrap();
+            let after = answered.load(Ordering::SeqCst);
+            if run.fate == Fate::Passed {
+                assert_eq!(before, 0, "the flow is in the table");
+                continue;
+            }
+            let [.., high, low] = <[u8; 6]>::try_from(&run.frame[..6]).unwrap();
+            let epoch = u64::from(u16::from_be_bytes([high, low]));
+            assert_eq!(run.frame[..6], owner_of_epoch(epoch).mac.0);
+            assert!((before..=after + 1).contains(&epoch), "{epoch} between {before} and {after}");
+            steered += 1;
+        }
+    });
+    assert!(steered > 1_000, "{steered} frames");
 }

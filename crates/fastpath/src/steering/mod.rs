@@ -4,7 +4,7 @@
 //! host owns it; a frame of a flow in the table gets that host's Ethernet address and leaves by the interface it came in, nothing
 //! else of it changes. Who may change the table says so in a [`ControlFrame`], which the same program reads and answers.
 //!
-//! [`Packet::parse`] reads headers, [`judge`] decides about a client's frame, [`ControlFrame::check`] and [`decide`] about a control
+//! [`Packet::parse`] reads headers, [`judge()`] decides about a client's frame, [`ControlFrame::check`] and [`decide`] about a control
 //! frame. They depend on nothing but their arguments, time included.
 
 mod answer;
