@@ -21,7 +21,7 @@ use crate::{
 use ashlar_object::condition::{ConditionError, Conditions};
 use ashlar_storage::{DiskEngine, DiskOptions, Engine, StorageError, open_disk};
 use chain_thread::ChainHandle;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::Registry,
@@ -200,14 +200,18 @@ pub(crate) fn addresses(config: &Config, storage: &Storage) -> (SocketAddr, Sock
 
 /// The conditional fields of a request.
 fn conditions(headers: &HeaderMap) -> Result<Conditions, ConditionError> {
-    // A value that is not text cannot be one of our tags or a date.
-    let field = |name: header::HeaderName| {
-        headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"))
-    };
     Conditions::parse(
-        field(header::IF_MATCH),
-        field(header::IF_NONE_MATCH),
-        field(header::IF_MODIFIED_SINCE),
-        field(header::IF_UNMODIFIED_SINCE),
+        joined(headers, header::IF_MATCH).as_deref(),
+        joined(headers, header::IF_NONE_MATCH).as_deref(),
+        joined(headers, header::IF_MODIFIED_SINCE).as_deref(),
+        joined(headers, header::IF_UNMODIFIED_SINCE).as_deref(),
     )
+}
+
+/// A field's value: that of all its lines in their order (RFC 9110, section 5.3).
+fn joined(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    // A value that is not text cannot be one of our tags or a date.
+    let line = |value: &HeaderValue| value.to_str().unwrap_or("\u{fffd}").to_owned();
+    let lines: Vec<_> = headers.get_all(name).iter().map(line).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
 }

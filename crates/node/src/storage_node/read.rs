@@ -74,7 +74,7 @@ pub(super) fn failed_precondition() -> Response<Body> {
 fn send(object: Object, method: &Method, headers: &HeaderMap) -> Response<Body> {
     let size_bytes = object.meta.size_bytes;
     // RFC 9110, section 14.2: a range has a meaning for GET only.
-    let field = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let field = single(headers, header::RANGE).and_then(|value| value.to_str().ok());
     let wanted = field.filter(|_| method == Method::GET && if_range_holds(headers, &object));
     let (status, part) = match range::select(wanted, size_bytes) {
         RangeVerdict::Whole => (StatusCode::OK, 0..size_bytes),
@@ -97,10 +97,19 @@ fn send(object: Object, method: &Method, headers: &HeaderMap) -> Response<Body> 
 
 /// RFC 9110, section 13.1.5: the range counts only for the object that the client has a part of.
 fn if_range_holds(headers: &HeaderMap, object: &Object) -> bool {
-    let Some(value) = headers.get(header::IF_RANGE) else { return true };
+    if !headers.contains_key(header::IF_RANGE) {
+        return true;
+    }
+    let Some(value) = single(headers, header::IF_RANGE) else { return false };
     let value = value.as_bytes();
     value == object.meta.etag.to_string().as_bytes()
         || value == http_date(object.meta.modified_ms).as_bytes()
+}
+
+/// The value of a field that is no list: none if it stands in several lines.
+fn single(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    lines.next().filter(|_| lines.next().is_none())
 }
 
 fn put_fields(headers: &mut HeaderMap, object: &Object, part: &Range<u64>, status: StatusCode) {

@@ -119,8 +119,19 @@ impl Cluster {
 
     /// A request and its answer: status and body.
     pub(super) fn request(&self, node: usize, head: &str, body: &[u8]) -> (u16, String) {
+        self.request_with(node, head, "", body)
+    }
+
+    /// As [`Cluster::request`], with more fields.
+    pub(super) fn request_with(
+        &self,
+        node: usize,
+        head: &str,
+        fields: &str,
+        body: &[u8],
+    ) -> (u16, String) {
         let mut stream = self.connect(node);
-        write!(stream, "{head} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n").unwrap();
+        write!(stream, "{head} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}").unwrap();
         write!(stream, "Content-Length: {}\r\n\r\n", body.len()).unwrap();
         // A node that refuses a body may close before it has all of it.
         let _ = stream.write_all(body);
