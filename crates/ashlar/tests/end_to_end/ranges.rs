@@ -64,7 +64,8 @@ fn a_part_is_only_sent_of_the_object_that_the_client_knows() {
         let get = store.curl("/a").header("Range: bytes=0-1");
         get.header(&format!("If-Range: {validator}")).run()
     };
-    assert_eq!((part(&etag).status, part(&modified).status), (206, 206));
+    // Another object may have been written within the same second.
+    assert_eq!((part(&etag).status, part(&modified).status), (206, 200));
     store.curl("/a").put("abcdefghij").run();
     assert_eq!((part(&etag).status, &*part(&etag).text()), (200, "abcdefghij"));
 }

@@ -3,6 +3,7 @@
 use super::{
     Shared, content,
     lookup::{LookupError, Object, lookup},
+    write::now_ms,
 };
 use crate::{body::Body, response};
 use ashlar_object::{
@@ -102,8 +103,16 @@ fn if_range_holds(headers: &HeaderMap, object: &Object) -> bool {
     }
     let Some(value) = single(headers, header::IF_RANGE) else { return false };
     let value = value.as_bytes();
+    let modified_ms = object.meta.modified_ms;
     value == object.meta.etag.to_string().as_bytes()
-        || value == http_date(object.meta.modified_ms).as_bytes()
+        || (value == http_date(modified_ms).as_bytes() && is_strong(modified_ms, now_ms()))
+}
+
+/// Whether a date names one object only (RFC 9110, section 8.8.2.2): another one may have been
+/// written within the same second, at another clock's time.
+fn is_strong(modified_ms: u64, now_ms: u64) -> bool {
+    const STRONG_AFTER_MS: u64 = 60_000;
+    now_ms.saturating_sub(modified_ms) >= STRONG_AFTER_MS
 }
 
 /// The value of a field that is no list: none if it stands in several lines.
@@ -142,4 +151,17 @@ fn put_validators(headers: &mut HeaderMap, object: &Object) {
 /// Inserts a value that we made ourselves.
 pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     headers.insert(name, HeaderValue::from_str(value).expect("our own values are printable"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_strong_after_a_minute() {
+        assert!(is_strong(5_000, 65_000));
+        assert!(!is_strong(5_000, 64_999));
+        // The clock was set back.
+        assert!(!is_strong(5_000, 0));
+    }
 }
