@@ -37,8 +37,8 @@ fn operations_are_answered_with_the_resulting_state() {
     let state = reply.state.unwrap();
     assert_eq!((reply.result, reply.flow), (ResultCode::Applied, flow));
     assert_eq!((state.owner, state.epoch, state.closing), (ONE, 5, false));
-    // The kernel stamps by its coarse clock, which lags behind by a tick.
-    assert!(state.last_seen_ns.abs_diff(before_ns) < 100_000_000, "{state:?}");
+    // The kernel stamps by its coarse clock, which lags behind by a tick; and the machine may be busy.
+    assert!(state.last_seen_ns.abs_diff(before_ns) < 5_000_000_000, "{state:?}");
     assert_eq!(reply.incarnation, steering.incarnation());
 
     assert_eq!(result(&mut steering, &point(1, ONE, 5)), ResultCode::Same);

@@ -8,7 +8,7 @@ use ashlar_kernel::steering::{
     Attach, ControlKey, Counter, FlowKey, Operation, Owner, Reply, Request, ResultCode, Steering,
 };
 use ashlar_kernel::testing::ledger;
-use rustix::net::sockopt::{set_socket_linger, set_socket_reuseaddr};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use std::io::{self, Read as _, Write as _};
 use std::net::{
@@ -26,6 +26,8 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 /// Several windows' worth each way: frames of many packets in one, where the interface does that.
 const PAYLOAD_BYTES: usize = 4 << 20;
 const OTHER_SENDER: u16 = 3;
+/// After so long without a reply there will be none.
+const SILENCE: Duration = Duration::from_millis(300);
 
 const OWNER: Owner = Owner { mac: Host::Owner.mac(), id: 21 };
 
@@ -85,11 +87,7 @@ fn connect_from(network: &Network, from: SocketAddr, to: SocketAddr) -> io::Resu
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &from)?;
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Send,
-            Some(TIME_MAX),
-        )?;
+        set_socket_timeout(&socket, Timeout::Send, Some(TIME_MAX))?;
         connect(&socket, &to)?;
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(TIME_MAX))?;
@@ -209,30 +207,28 @@ impl Control {
             socket.connect((to, CONTROL_PORT)).unwrap();
             socket
         });
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         Self { socket, counter: 1_000 }
     }
 
-    fn ask(&mut self, incarnation: u64, operation: Operation) -> Option<Reply> {
-        self.counter += 1;
-        self.ask_under(&key(), self.counter, incarnation, operation)
-    }
-
-    /// The reply, or `None` if there is none for a while.
-    fn ask_under(
-        &self,
-        key: &ControlKey,
-        counter: u64,
-        incarnation: u64,
-        operation: Operation,
-    ) -> Option<Reply> {
+    fn send(&self, key: &ControlKey, counter: u64, incarnation: u64, operation: Operation) {
         let request = Request { sender: OTHER_SENDER, counter, incarnation, operation };
         self.socket.send(request.seal(key).bytes()).unwrap();
+    }
+
+    fn ask(&mut self, incarnation: u64, operation: Operation) -> Reply {
+        self.counter += 1;
+        self.send(&key(), self.counter, incarnation, operation);
+        self.socket.set_read_timeout(Some(TIME_MAX)).unwrap();
         let mut bytes = [0; 200];
-        let length = self.socket.recv(&mut bytes).ok()?;
-        let reply = Reply::open(&bytes[..length], key).unwrap();
-        assert_eq!((reply.sender, reply.counter), (OTHER_SENDER, counter));
-        Some(reply)
+        let length = self.socket.recv(&mut bytes).expect("a reply");
+        let reply = Reply::open(&bytes[..length], &key()).unwrap();
+        assert_eq!((reply.sender, reply.counter), (OTHER_SENDER, self.counter));
+        reply
+    }
+
+    fn hears_nothing(&self) -> bool {
+        self.socket.set_read_timeout(Some(SILENCE)).unwrap();
+        self.socket.recv(&mut [0; 200]).is_err()
     }
 }
 
@@ -252,28 +248,26 @@ fn other_hosts_get_answers(attach: Attach) {
         let point = |epoch| Operation::Point { flow, owner: OWNER, epoch, closing: false };
         let place = format!("{attach:?}, IPv6 {is_ipv6}");
 
-        let told = control.ask(0, Operation::Query { flow }).expect(&place);
+        let told = control.ask(0, Operation::Query { flow });
         assert_eq!((told.result, told.incarnation), (ResultCode::WrongIncarnation, incarnation));
-        let applied = control.ask(incarnation, point(1)).expect(&place);
+        let applied = control.ask(incarnation, point(1));
         assert_eq!(applied.state.unwrap().owner, OWNER, "{place}");
         assert_eq!(applied.result, ResultCode::Applied, "{place}");
         let own = steering.execute(&Operation::Query { flow }).unwrap();
         assert_eq!(own.state, applied.state, "{place}");
 
         let forged = count(&steering, Counter::ControlForged);
-        let other_key = ControlKey::new([1; 16]);
-        let counter = control.counter + 1;
-        let answer = control.ask_under(&other_key, counter, incarnation, point(9));
-        assert_eq!(answer, None, "{place}");
+        control.send(&ControlKey::new([1; 16]), control.counter + 1, incarnation, point(9));
+        assert!(control.hears_nothing(), "{place}");
         assert_eq!(count(&steering, Counter::ControlForged), forged + 1, "{place}");
 
         let replayed = count(&steering, Counter::ControlReplayed);
-        let answer = control.ask_under(&key(), control.counter, incarnation, point(9));
-        assert_eq!(answer, None, "{place}");
+        control.send(&key(), control.counter, incarnation, point(9));
+        assert!(control.hears_nothing(), "{place}");
         assert_eq!(count(&steering, Counter::ControlReplayed), replayed + 1, "{place}");
 
         let forgotten = control.ask(incarnation, Operation::Forget { flow, epoch: 1 });
-        assert_eq!(forgotten.expect(&place).result, ResultCode::Applied, "{place}");
+        assert_eq!(forgotten.result, ResultCode::Applied, "{place}");
     }
     assert_eq!(steering.flows().unwrap().count(), 0);
 }

@@ -2,7 +2,7 @@
 //!
 //! One fixed layout serves both directions, in one UDP datagram: so the kernel program can turn a request into its reply in place.
 
-use super::flow::{Entry, EntryOrNone, FlowKey, MacAddress, Owner};
+use super::flow::{EntryOrNone, FlowKey, MacAddress, Owner};
 use super::siphash::SipHash;
 use core::fmt;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -17,15 +17,15 @@ pub const CONTROL_FRAME_WORDS: usize = CONTROL_FRAME_BYTES / 8;
 const TAGGED_WORDS: usize = CONTROL_FRAME_WORDS - 1;
 
 /// "ASHs", the first byte lowest.
-const MAGIC: u32 = u32::from_le_bytes(*b"ASHs");
-const VERSION: u8 = 1;
+pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"ASHs");
+pub(super) const VERSION: u8 = 1;
 
 /// Part of what the tag covers: a request sent back to its sender is no reply.
-const DIRECTION_REQUEST: u8 = 1;
-const DIRECTION_REPLY: u8 = 2;
+pub(super) const DIRECTION_REQUEST: u8 = 1;
+pub(super) const DIRECTION_REPLY: u8 = 2;
 
-const FLAG_PRESENT: u8 = 1 << 0;
-const FLAG_CLOSING: u8 = 1 << 1;
+pub(super) const FLAG_PRESENT: u8 = 1 << 0;
+pub(super) const FLAG_CLOSING: u8 = 1 << 1;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum OperationCode {
 }
 
 impl OperationCode {
-    const fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Point,
             2 => Self::Forget,
@@ -85,7 +85,7 @@ impl ResultCode {
         Self::WrongIncarnation,
     ];
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|result| *result as u8 == byte)
     }
 }
@@ -146,33 +146,33 @@ impl core::error::Error for ControlError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(8))]
 pub struct ControlFrame {
-    magic: U32,
-    version: u8,
+    pub(super) magic: U32,
+    pub(super) version: u8,
     /// Request or reply.
-    direction: u8,
+    pub(super) direction: u8,
     /// An [`OperationCode`]; a reply repeats it.
-    operation: u8,
+    pub(super) operation: u8,
     /// A [`ResultCode`]; 0 in a request.
-    result: u8,
+    pub(super) result: u8,
     /// The node that asks; a reply repeats it.
-    sender: U16,
+    pub(super) sender: U16,
     /// An owner's number.
-    owner_id: U16,
-    client_port: U16,
-    service_port: U16,
+    pub(super) owner_id: U16,
+    pub(super) client_port: U16,
+    pub(super) service_port: U16,
     /// The sender never uses one twice; a reply repeats it.
-    counter: U64,
+    pub(super) counter: U64,
     /// The table's life that is meant; in a reply, the present one.
-    incarnation: U64,
-    epoch: U64,
-    last_seen_ns: U64,
-    client_address: [u8; 16],
-    service_address: [u8; 16],
-    owner_mac: [u8; 6],
-    flags: u8,
-    reserved: u8,
+    pub(super) incarnation: U64,
+    pub(super) epoch: U64,
+    pub(super) last_seen_ns: U64,
+    pub(super) client_address: [u8; 16],
+    pub(super) service_address: [u8; 16],
+    pub(super) owner_mac: [u8; 6],
+    pub(super) flags: u8,
+    pub(super) reserved: u8,
     /// SipHash-2-4 of everything before.
-    tag: U64,
+    pub(super) tag: U64,
 }
 
 const _: () = assert!(size_of::<ControlFrame>() == CONTROL_FRAME_BYTES);
@@ -295,7 +295,11 @@ impl ControlFrame {
     }
 
     #[inline(always)]
-    fn check_direction(&self, direction: u8, key_words: [u64; 2]) -> Result<(), ControlError> {
+    pub(super) fn check_direction(
+        &self,
+        direction: u8,
+        key_words: [u64; 2],
+    ) -> Result<(), ControlError> {
         if self.magic.get() != MAGIC || self.version != VERSION || self.direction != direction {
             return Err(ControlError::Malformed);
         }
@@ -336,7 +340,7 @@ impl ControlFrame {
     }
 
     #[inline(always)]
-    fn tag_under(&self, key_words: [u64; 2]) -> u64 {
+    pub(super) fn tag_under(&self, key_words: [u64; 2]) -> u64 {
         let words = self.words();
         let mut state = SipHash::new(key_words);
         let mut index = 0;
@@ -345,194 +349,5 @@ impl ControlFrame {
             index += 1;
         }
         state.finish(0, 8 * TAGGED_WORDS as u64)
-    }
-}
-
-/// What to do with a flow. Absolute and numbered: doing it twice changes nothing more, and an older one never undoes a newer one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// The flow's frames go to this owner.
-    Point {
-        /// Which flow.
-        flow: FlowKey,
-        /// Who has its socket.
-        owner: Owner,
-        /// Higher than any before for this connection; never 0.
-        epoch: u64,
-        /// The client has finished already: its FIN came before steering knew the flow.
-        closing: bool,
-    },
-    /// The flow's frames go to the host's own stack again.
-    Forget {
-        /// Which flow.
-        flow: FlowKey,
-        /// At least the entry's, or the entry stays; never 0.
-        epoch: u64,
-    },
-    /// As Forget, if the entry is still exactly of this epoch and time.
-    Expire {
-        /// Which flow.
-        flow: FlowKey,
-        /// The entry's epoch; never 0.
-        epoch: u64,
-        /// The entry's time.
-        last_seen_ns: u64,
-    },
-    /// Changes nothing.
-    Query {
-        /// Which flow.
-        flow: FlowKey,
-    },
-}
-
-impl Operation {
-    /// Which flow it is about.
-    pub const fn flow(&self) -> FlowKey {
-        match self {
-            Self::Point { flow, .. }
-            | Self::Forget { flow, .. }
-            | Self::Expire { flow, .. }
-            | Self::Query { flow } => *flow,
-        }
-    }
-
-    /// Which kind it is.
-    pub const fn code(&self) -> OperationCode {
-        match self {
-            Self::Point { .. } => OperationCode::Point,
-            Self::Forget { .. } => OperationCode::Forget,
-            Self::Expire { .. } => OperationCode::Expire,
-            Self::Query { .. } => OperationCode::Query,
-        }
-    }
-}
-
-/// A request, before it travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The node that asks.
-    pub sender: u16,
-    /// Never 0, and never twice the same from one sender: start from the wall clock, so that it also grows over restarts.
-    pub counter: u64,
-    /// The table's life that is meant; 0 asks for it and does nothing else.
-    pub incarnation: u64,
-    /// What to do.
-    pub operation: Operation,
-}
-
-impl Request {
-    /// Makes the frame.
-    ///
-    /// # Panics
-    ///
-    /// If the counter is 0, the epoch is 0, or the owner's address is not one of a single host.
-    pub fn seal(&self, key: &ControlKey) -> ControlFrame {
-        assert!(self.counter != 0, "a counter of 0");
-        let (owner, epoch, last_seen_ns, closing) = match self.operation {
-            Operation::Point { owner, epoch, closing, .. } => {
-                assert!(owner.mac.is_unicast(), "{}: not the address of one host", owner.mac);
-                (owner, epoch, 0, closing)
-            }
-            Operation::Forget { epoch, .. } => (Owner::from_bits(0), epoch, 0, false),
-            Operation::Expire { epoch, last_seen_ns, .. } => {
-                (Owner::from_bits(0), epoch, last_seen_ns, false)
-            }
-            Operation::Query { .. } => (Owner::from_bits(0), 0, 0, false),
-        };
-        let code = self.operation.code();
-        assert!(epoch != 0 || code == OperationCode::Query, "an epoch of 0");
-        let flow = self.operation.flow();
-        let mut frame = ControlFrame {
-            magic: U32::new(MAGIC),
-            version: VERSION,
-            direction: DIRECTION_REQUEST,
-            operation: code as u8,
-            sender: U16::new(self.sender),
-            owner_id: U16::new(owner.id),
-            client_port: U16::new(flow.client_port),
-            service_port: U16::new(flow.service_port),
-            counter: U64::new(self.counter),
-            incarnation: U64::new(self.incarnation),
-            epoch: U64::new(epoch),
-            last_seen_ns: U64::new(last_seen_ns),
-            client_address: flow.client_address,
-            service_address: flow.service_address,
-            owner_mac: owner.mac.0,
-            flags: if closing { FLAG_CLOSING } else { 0 },
-            ..ControlFrame::ZERO
-        };
-        frame.tag = U64::new(frame.tag_under(key.words()));
-        frame
-    }
-}
-
-/// What the table holds about a flow, as a reply tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowState {
-    /// Where the flow's frames go.
-    pub owner: Owner,
-    /// The epoch of the Point that said so.
-    pub epoch: u64,
-    /// Whether the client sent a FIN or RST.
-    pub closing: bool,
-    /// When the last frame came, in nanoseconds since the steering host started.
-    pub last_seen_ns: u64,
-}
-
-impl From<Entry> for FlowState {
-    fn from(entry: Entry) -> Self {
-        Self {
-            owner: entry.owner(),
-            epoch: entry.epoch,
-            closing: entry.is_closing(),
-            last_seen_ns: entry.last_seen_ns,
-        }
-    }
-}
-
-/// A reply that was checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Whom it is for.
-    pub sender: u16,
-    /// Which of the sender's requests it answers.
-    pub counter: u64,
-    /// The table's present life.
-    pub incarnation: u64,
-    /// What was asked for.
-    pub operation: OperationCode,
-    /// What became of it.
-    pub result: ResultCode,
-    /// Which flow it is about.
-    pub flow: FlowKey,
-    /// What the table holds about that flow now; `None`: nothing. Not told with `Busy` and `WrongIncarnation`.
-    pub state: Option<FlowState>,
-}
-
-impl Reply {
-    /// Checks and reads a datagram's payload.
-    pub fn open(bytes: &[u8], key: &ControlKey) -> Result<Self, ControlError> {
-        let frame = ControlFrame::read_from_bytes(bytes).map_err(|_| ControlError::Malformed)?;
-        frame.check_direction(DIRECTION_REPLY, key.words())?;
-        let (Some(operation), Some(result)) =
-            (OperationCode::from_byte(frame.operation), ResultCode::from_byte(frame.result))
-        else {
-            return Err(ControlError::Malformed);
-        };
-        let state = FlowState {
-            owner: frame.owner(),
-            epoch: frame.epoch(),
-            closing: frame.is_closing(),
-            last_seen_ns: frame.last_seen_ns(),
-        };
-        Ok(Self {
-            sender: frame.sender(),
-            counter: frame.counter(),
-            incarnation: frame.incarnation(),
-            operation,
-            result,
-            flow: frame.flow(),
-            state: (frame.flags & FLAG_PRESENT != 0).then_some(state),
-        })
     }
 }

@@ -15,6 +15,7 @@ mod flow;
 mod judge;
 mod operation;
 mod packet;
+mod request;
 mod siphash;
 mod window;
 
@@ -24,14 +25,15 @@ pub use answer::{
 };
 pub use config::{Config, ControlAddresses, SCHEMA_VERSION};
 pub use control::{
-    CONTROL_FRAME_BYTES, CONTROL_FRAME_WORDS, ControlError, ControlFrame, ControlKey, FlowState,
-    Operation, OperationCode, Reply, Request, ResultCode,
+    CONTROL_FRAME_BYTES, CONTROL_FRAME_WORDS, ControlError, ControlFrame, ControlKey,
+    OperationCode, ResultCode,
 };
 pub use counters::{Counter, Counters};
 pub use flow::{Entry, EntryOrNone, FlowKey, MacAddress, Owner};
 pub use judge::{Judgement, PassReason, TOUCH_INTERVAL_NS, Verdict, judge};
 pub use operation::{Decision, Effect, decide};
 pub use packet::{Class, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, UDP_HEADER_BYTES};
+pub use request::{FlowState, Operation, Reply, Request};
 pub use siphash::SipHash;
 pub use window::{Freshness, ReplayWindow, WINDOW_COUNTERS};
 
