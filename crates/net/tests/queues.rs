@@ -105,6 +105,9 @@ fn a_window_that_was_full_is_opened_by_the_new_owner() {
         let frozen = repair::freeze(server).unwrap();
         let export = frozen.export().unwrap();
         let mut server = Server::new(network.finish_move(frozen, &export, Host::B));
+        // The probe, and the window: not only when the client asks for it by itself, a fifth of a second later.
+        let said = network.tcp_counter(Host::B, "OutSegs");
+        assert!(said >= 2, "{said} segments");
         server.received = export.received.len() as u64;
         drop(writer.join_while(|| server.read()));
         server.drain();
