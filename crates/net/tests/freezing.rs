@@ -78,6 +78,35 @@ fn neither_freezing_nor_importing_nor_closing_says_a_word() {
     }
 }
 
+/// Steering points at the new owner, which never goes: what the client sent by then must not be missing at the old one.
+#[test]
+fn a_connection_can_be_taken_back_from_an_owner_that_did_not_go() {
+    if !ledger("a_connection_can_be_taken_back_from_an_owner_that_did_not_go", &REQUIREMENTS) {
+        return;
+    }
+    for family in [Family::V4, Family::V6] {
+        let network = Network::create(family);
+        let (mut client, server) = network.connect();
+        let frozen = repair::freeze(server).unwrap();
+        let export = frozen.export().unwrap();
+        let imported = network.import(Host::B, &export);
+        network.point(Host::B);
+        client.write_all(piece(0, 10_000)).unwrap();
+        wait_until("the client repeats itself", || {
+            network.tcp_counter(Host::Client, "RetransSegs") > 1
+        });
+        assert_eq!(network.tcp_counter(Host::B, "OutSegs"), 0);
+
+        // In this order: a host that does not know the connection would reset it.
+        network.point(Host::A);
+        imported.close_silently();
+        let mut server = Server::new(frozen.thaw().unwrap());
+        client.shutdown(Shutdown::Write).unwrap();
+        server.drain();
+        assert_eq!(server.received, 10_000);
+    }
+}
+
 /// `BPF_RET | BPF_K` with a length that no packet has.
 const TAKE_EVERYTHING: SockFilter = SockFilter::new(0x06, 0, 0, u32::MAX);
 

@@ -37,17 +37,26 @@ pub fn freeze<S: AsFd>(socket: S) -> Result<Frozen<S>, NotFrozen<S>> {
 fn freeze_or_undo(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
     // Before anything is changed: what cannot move is mostly found here.
     check_movable(socket)?;
-    SockRef::from(&socket).attach_filter(&[DROP_EVERYTHING]).step("SO_ATTACH_FILTER")?;
+    deafen(socket)?;
     // Checked again: a segment that came in before the filter may have changed it.
     options::set_repair(socket, Repair::On).and_then(|()| check_movable(socket)).inspect_err(|_| {
         // Best effort: the first error is the one to tell.
-        let _ = SockRef::from(&socket).detach_filter();
+        let _ = undeafen(socket);
         let _ = leave_repair_mode(socket);
     })
 }
 
-/// `BPF_RET | BPF_K` with 0: keep no byte of the packet.
-const DROP_EVERYTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+/// Lets no segment through to TCP: it is neither acknowledged nor answered by a reset.
+pub(super) fn deafen(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
+    /// `BPF_RET | BPF_K` with 0: keep no byte of the packet.
+    const DROP_EVERYTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+    SockRef::from(&socket).attach_filter(&[DROP_EVERYTHING]).step("SO_ATTACH_FILTER")
+}
+
+/// Undoes [`deafen`].
+pub(super) fn undeafen(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
+    SockRef::from(&socket).detach_filter().step("SO_DETACH_FILTER")
+}
 
 fn check_movable(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
     export::peer_has_finished(options::info(socket)?.state)?;
@@ -92,7 +101,7 @@ impl<S: AsFd> Frozen<S> {
     /// When the kernel refuses. The connection is lost then.
     pub fn thaw(self) -> Result<S, RepairError> {
         let socket = self.socket.as_fd();
-        SockRef::from(&socket).detach_filter().step("SO_DETACH_FILTER")?;
+        undeafen(socket)?;
         leave_repair_mode(socket)?;
         Ok(self.socket)
     }

@@ -1,6 +1,7 @@
 //! Writing a connection into the kernel.
 
 use super::error::{Context as _, RepairError};
+use super::frozen::{deafen, undeafen};
 use super::options::{self, Queue, Repair, RepairOption};
 use super::unsent_bytes;
 use ashlar_handoff::image::{TcpImage, TcpOptions, TcpWindow};
@@ -29,7 +30,7 @@ const WINDOW_UNSCALED_MAX: u32 = u16::MAX as u32;
 /// The kernel takes the send queue in pieces.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// A connection that is in this kernel and has not said anything yet. Dropping it closes it silently.
+/// A connection that is in this kernel, and has heard and said nothing yet. Dropping it closes it silently.
 #[derive(Debug)]
 #[must_use = "an imported connection that is dropped is gone"]
 pub struct Imported {
@@ -49,6 +50,9 @@ pub fn import(image: &TcpImage, peer_finished: bool) -> Result<Imported, RepairE
     let socket = socket_with(family, SocketType::STREAM, flags, None).step("socket")?;
     let descriptor = socket.as_fd();
     options::set_repair(descriptor, Repair::On)?;
+    // Steering may point here before this host may go: what came in by then would be acknowledged, and missing if the old owner took
+    // the connection back.
+    deafen(descriptor)?;
     prepare(descriptor, image, peer_finished)?;
     bind(descriptor, &image.local).step("bind")?;
     // The sequences can be set before the connection only, the options after it only.
@@ -155,18 +159,23 @@ fn usable(window: TcpWindow, mss: u32) -> TcpWindow {
 }
 
 impl Imported {
-    /// Begins to serve: call it when the peer's segments come here. Sends one probe, whose answer restarts the stream, and announces
-    /// the window if the old socket's was nearly closed.
+    /// Begins to serve: call it when the peer's segments come here. Announces the window, if the old
+    /// socket's was nearly closed, and sends one probe, whose answer restarts the stream.
     ///
     /// # Errors
     /// When the kernel refuses. The connection is closed then.
     pub fn go(self) -> Result<OwnedFd, RepairError> {
-        options::set_repair(self.socket.as_fd(), Repair::OffWithProbe)?;
-        // Leaving repair mode took the option away; without it nobody could listen at this address while the connection lasts.
-        SockRef::from(&self.socket).set_reuse_address(true).step("SO_REUSEADDR")?;
+        let socket = self.socket.as_fd();
+        undeafen(socket)?;
+        // The window goes first: the probe carries one, too, which the kernel then counts as announced, and the peer does not read.
+        options::set_repair(socket, Repair::OffSilently)?;
         let mut reminder = [0];
-        recv(&self.socket, &mut reminder, RecvFlags::DONTWAIT)
+        recv(socket, &mut reminder, RecvFlags::DONTWAIT)
             .step("recv of the restored receive queue")?;
+        options::set_repair(socket, Repair::On)?;
+        options::set_repair(socket, Repair::OffWithProbe)?;
+        // Leaving repair mode took the option away; without it nobody could listen at this address while the connection lasts.
+        SockRef::from(&socket).set_reuse_address(true).step("SO_REUSEADDR")?;
         Ok(self.socket)
     }
 

@@ -7,7 +7,7 @@
 //!   slowly again), explicit congestion notification, the options that a program set on the socket.
 //! - A frozen socket hears nothing, says nothing new, and answers nothing; but its retransmission timer runs on. What it repeats, the
 //!   peer knows or the new owner would send alike, so no byte goes wrong by it.
-//! - An imported socket is mute until [`Imported::go`], but only for [`MUTE_TIME`] if it has a send queue: then its retransmission
+//! - An imported socket hears nothing and is mute until [`Imported::go`], but only for [`MUTE_TIME`] if it has a send queue: then its retransmission
 //!   timer ends for the first time.
 //! - The kernel must not have sent bytes queued: see [`unsent_bytes`].
 //!
