@@ -356,7 +356,7 @@ fn frames_follow_a_point_that_was_answered() {
     let answered = AtomicU64::new(0);
     let mut steered = 0_u64;
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let pointing = scope.spawn(|| {
             for epoch in 1..=EPOCHS {
                 let owner = owner_of_epoch(epoch);
                 let operation = Operation::Point { flow, owner, epoch, closing: false };
@@ -369,7 +369,8 @@ fn frames_follow_a_point_that_was_answered() {
                 executor.execute(&Operation::Forget { flow: other, epoch }).unwrap();
             }
         });
-        while answered.load(Ordering::SeqCst) < EPOCHS {
+        // Also when it fails.
+        while !pointing.is_finished() {
             let before = answered.load(Ordering::SeqCst);
             let run = steering.test_run(XDP, &frame, 1).unwrap();
             let after = answered.load(Ordering::SeqCst);
