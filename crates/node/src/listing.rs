@@ -3,6 +3,7 @@
 
 use ashlar_object::{
     PartitionIndex,
+    key::KEY_BYTES_MAX,
     list::{Bound, LIST_KEYS_MAX, ListRequest},
 };
 use http::HeaderName;
@@ -39,6 +40,9 @@ impl ListQuery {
                     let parsed = value.parse().ok().filter(|n| (1..=LIST_KEYS_MAX).contains(n));
                     request.keys_max =
                         parsed.ok_or_else(|| format!("max-keys must be 1 to {LIST_KEYS_MAX}"))?;
+                }
+                "start-after" if value.len() > KEY_BYTES_MAX => {
+                    return Err(format!("start-after exceeds {KEY_BYTES_MAX} bytes"));
                 }
                 "start-after" => request.from = request.from.max(Bound::after_key(&value)),
                 "continuation-token" => {
@@ -132,6 +136,11 @@ mod tests {
         ] {
             assert_eq!(ListQuery::parse(query).unwrap_err(), error);
         }
+        let long = "x".repeat(KEY_BYTES_MAX);
+        let query = ListQuery::parse(&format!("start-after={long}")).unwrap();
+        assert_eq!(ListQuery::parse(&query.to_query()).unwrap(), query);
+        let error = ListQuery::parse(&format!("start-after={long}x")).unwrap_err();
+        assert_eq!(error, "start-after exceeds 1024 bytes");
     }
 
     #[test]
