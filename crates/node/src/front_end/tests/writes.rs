@@ -2,6 +2,7 @@
 
 use super::*;
 use std::{
+    net::TcpStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -133,10 +134,18 @@ fn a_refusal_reaches_a_client_that_sends_anyway() {
 
 #[test]
 fn a_write_whose_head_is_down_is_refused_with_certainty() {
-    let mut stack = Stack::new(2, take_and_answer);
-    let head = stack.head_of("a");
-    stack.wait_until_up();
-    stack.nodes.remove(head);
+    // A head that never listened to this front end: over a connection that was kept, a request could be taken whole
+    // by a node that has just gone, and nobody could tell.
+    let nodes: Vec<_> =
+        (0..2).map(|node| FakeNode::start(move |seen| take_and_answer(node, seen))).collect();
+    let config = config(&nodes, 2, "http = \"127.0.0.1:0\"", "");
+    let map = &config.cluster.map;
+    let head = usize::from(map.chain(map.partition_of(&Key::new("a").unwrap()))[0].0);
+    let address = nodes[head].address;
+    let others = nodes.into_iter().enumerate().filter(|(node, _)| *node != head);
+    let nodes = others.map(|(_, node)| node).collect();
+    wait_for("the head to be gone", || TcpStream::connect(address).is_err());
+    let stack = Stack::start(config, nodes);
     // Until a check or a request finds out, the connection is refused.
     for _ in 0..2 {
         let response = stack.client().put("/a", b"abc");
