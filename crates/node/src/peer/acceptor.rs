@@ -1,17 +1,23 @@
 //! Accepts other storage nodes' connections and serves each by its purpose.
 
 use super::{
-    Identity,
+    Identity, QUERY_IDLE_TIMEOUT, QUERY_TIMEOUT, STAGE_TIMEOUT,
     connection::{FrameReader, FrameWriter, PeerError, accept},
     link, stage,
 };
 use crate::storage_node::{chain_thread::ChainHandle, views::Views};
+use ashlar_object::NodeIndex;
 use ashlar_storage::Engine;
 use ashlar_wire::{Frame, Purpose};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
     time::sleep,
 };
 
@@ -29,6 +35,25 @@ pub(crate) struct Acceptor {
     pub(crate) chain: ChainHandle,
     /// What tail queries are answered from.
     pub(crate) views: Arc<Views>,
+    /// The predecessors' chain connections.
+    pub(crate) links: Arc<Links>,
+}
+
+/// The chain connection of each predecessor, at most one: what is sent here keeps it open.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    latest: Mutex<HashMap<NodeIndex, oneshot::Sender<Infallible>>>,
+}
+
+impl Links {
+    /// Ends the connection of `predecessor`, if there is one, in favour of another; gives what that
+    /// one ends with.
+    fn replace(&self, predecessor: NodeIndex) -> oneshot::Receiver<Infallible> {
+        let (holder, replaced) = oneshot::channel();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.insert(predecessor, holder);
+        replaced
+    }
 }
 
 impl Acceptor {
@@ -58,8 +83,16 @@ impl Acceptor {
     async fn serve(self, stream: TcpStream) -> Result<(), PeerError> {
         let (node, purpose, reader, writer) = accept(&self.identity, stream).await?;
         match purpose {
-            Purpose::Chain => link::serve(node, self.chain, reader, writer).await,
-            Purpose::Stage => stage::serve(self.identity, self.engine, reader, writer).await,
+            Purpose::Chain => {
+                let replaced = self.links.replace(node);
+                tokio::select! {
+                    result = link::serve(node, self.chain, reader, writer) => result,
+                    _ = replaced => Err(PeerError::Replaced),
+                }
+            }
+            Purpose::Stage => {
+                stage::serve(self.identity, self.engine, reader, writer, STAGE_TIMEOUT).await
+            }
             Purpose::Query => self.answer_queries(reader, writer).await,
         }
     }
@@ -69,13 +102,13 @@ impl Acceptor {
         mut reader: FrameReader,
         mut writer: FrameWriter,
     ) -> Result<(), PeerError> {
-        while let Some(frame) = reader.next().await? {
+        while let Some(frame) = reader.next_within(QUERY_IDLE_TIMEOUT).await? {
             let Frame::TailQuery(partitions) = frame else {
                 return Err(PeerError::Unexpected("a tail query"));
             };
             let answers =
                 partitions.iter().map(|partition| self.views.tail_committed(*partition)).collect();
-            writer.send(&Frame::TailAnswer(answers), super::QUERY_TIMEOUT).await?;
+            writer.send(&Frame::TailAnswer(answers), QUERY_TIMEOUT).await?;
         }
         Ok(())
     }

@@ -32,6 +32,12 @@ pub(crate) enum PeerError {
     /// The peer did not answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// The peer has opened another connection in place of this one.
+    #[error("the peer has connected anew")]
+    Replaced,
+    /// This node's chain thread takes nothing in: its disk is full or hangs.
+    #[error("the chain thread takes nothing in")]
+    Stuck,
     /// A frame that does not belong here.
     #[error("unexpected frame instead of {0}")]
     Unexpected(&'static str),
@@ -70,14 +76,17 @@ impl FrameReader {
         }
     }
 
+    /// As [`FrameReader::next`], but the peer must send or close within `limit`.
+    pub(crate) async fn next_within(
+        &mut self,
+        limit: Duration,
+    ) -> Result<Option<Frame>, PeerError> {
+        timeout(limit, self.next()).await.map_err(|_| PeerError::Timeout(limit))?
+    }
+
     /// The next frame, which must come within `limit`.
     pub(crate) async fn expect(&mut self, limit: Duration) -> Result<Frame, PeerError> {
-        match timeout(limit, self.next()).await {
-            Ok(Ok(Some(frame))) => Ok(frame),
-            Ok(Ok(None)) => Err(PeerError::Closed),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(PeerError::Timeout(limit)),
-        }
+        self.next_within(limit).await?.ok_or(PeerError::Closed)
     }
 }
 
@@ -165,7 +174,8 @@ pub(crate) async fn accept(
     }
 }
 
-fn split(stream: TcpStream) -> Result<(FrameReader, FrameWriter), PeerError> {
+/// The halves of a connection.
+pub(crate) fn split(stream: TcpStream) -> Result<(FrameReader, FrameWriter), PeerError> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let reader = FrameReader { stream: read, buffer: BytesMut::new() };

@@ -110,16 +110,14 @@ pub(crate) async fn serve(
 ) -> Result<(), PeerError> {
     let (sender, mut queue) = mpsc::channel::<Frame>(LINK_QUEUE_MAX);
     let pongs = sender.clone();
-    chain.send(Input::PredecessorUp { node: predecessor, link: sender }).await;
+    hand_over(&chain, Input::PredecessorUp { node: predecessor, link: sender }).await?;
     let receive = async {
-        // A predecessor that is silent for long has gone; it pings four times as often.
-        while let Ok(frame) = timeout(2 * SILENCE_TIMEOUT, reader.next()).await {
-            match frame? {
+        loop {
+            // A predecessor that is silent for long has gone; it pings four times as often.
+            match reader.next_within(2 * SILENCE_TIMEOUT).await? {
                 Some(Frame::Chain(partition, message)) => {
                     let input = Input::Message { partition, from: predecessor, message };
-                    if !chain.send(input).await {
-                        return Err(PeerError::Closed);
-                    }
+                    hand_over(&chain, input).await?;
                 }
                 Some(Frame::Ping) => {
                     // A full queue shows that we live; the next ping is answered again.
@@ -132,7 +130,6 @@ pub(crate) async fn serve(
                 return Err(PeerError::Closed);
             }
         }
-        Err(PeerError::Timeout(2 * SILENCE_TIMEOUT))
     };
     let transmit = async {
         while let Some(frame) = queue.recv().await {
@@ -145,5 +142,15 @@ pub(crate) async fn serve(
     tokio::select! {
         result = receive => result,
         result = transmit => result,
+    }
+}
+
+/// Hands an input to the chain thread, which may be waiting for its disk. The predecessor does not
+/// wait for that: it hears no pongs and connects anew, so this connection must end, too.
+async fn hand_over(chain: &ChainHandle, input: Input) -> Result<(), PeerError> {
+    match timeout(2 * SILENCE_TIMEOUT, chain.send(input)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(PeerError::Closed),
+        Err(_) => Err(PeerError::Stuck),
     }
 }

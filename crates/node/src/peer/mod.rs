@@ -24,6 +24,10 @@ pub(crate) const STAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a tail may take to answer one query.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A peer that asks nothing for this long on a query connection may have gone without a word; one
+/// that has not opens another when it wants to know something.
+pub(crate) const QUERY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long a reader waits for a tail's word, with the queries before its own and a connection that
 /// has to be opened. Well below the time after which a front end takes a node for gone.
 pub(crate) const TAIL_WORD_TIMEOUT: Duration = Duration::from_secs(2);

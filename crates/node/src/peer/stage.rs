@@ -13,7 +13,7 @@ use ashlar_object::{NodeIndex, PartitionIndex, StageId};
 use ashlar_storage::{Blob, Engine, StageWriter, StorageError};
 use ashlar_wire::{Frame, Purpose, peer::STAGE_DATA_BYTES_MAX};
 use bytes::Bytes;
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 /// Why a body did not reach everyone.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +116,10 @@ pub(crate) async fn serve(
     engine: Arc<dyn Engine>,
     mut reader: FrameReader,
     mut writer: FrameWriter,
+    idle_timeout: Duration,
 ) -> Result<(), PeerError> {
-    while let Some(frame) = reader.next().await? {
+    // A predecessor has something to say at once, or it has gone without a word.
+    while let Some(frame) = reader.next_within(idle_timeout).await? {
         let result = match frame {
             Frame::StageOpen { partition, stage, relay } => {
                 let next = successor(&identity, partition).filter(|_| relay);

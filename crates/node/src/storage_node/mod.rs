@@ -152,6 +152,7 @@ fn open_on(
         engine: engine.clone(),
         chain: chain.clone(),
         views: views.clone(),
+        links: Arc::default(),
     };
     tokio::spawn(acceptor.run(peer));
     let map = &identity.cluster.map;

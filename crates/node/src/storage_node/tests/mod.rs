@@ -6,6 +6,7 @@ mod cluster;
 mod conditions;
 mod disk;
 mod listing;
+mod peers;
 mod space;
 mod uploads;
 
