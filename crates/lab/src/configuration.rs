@@ -1,6 +1,6 @@
 //! The configuration file of each node. Pure.
 
-use crate::spec::{Engine, FrontEnd, LabSpec};
+use crate::spec::{Engine, FrontEnd, LabSpec, Mode};
 use crate::topology::{Host, Role};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -14,6 +14,8 @@ pub const HTTPS_PORT: u16 = 443;
 pub const STORAGE_HTTP_PORT: u16 = 9000;
 /// The port on which storage nodes speak to each other.
 pub const STORAGE_PEER_PORT: u16 = 9001;
+/// The port on which a storage node takes clients' connections over from other nodes.
+pub const STORAGE_HANDOFF_PORT: u16 = 9002;
 /// The port of health, readiness and metrics of every node.
 pub const ADMIN_PORT: u16 = 9900;
 
@@ -34,6 +36,7 @@ struct File<'a> {
 struct Cluster<'a> {
     id: String,
     replicas: u8,
+    key_file: &'a Path,
     storage: Vec<StorageEntry<'a>>,
 }
 
@@ -42,6 +45,7 @@ struct StorageEntry<'a> {
     name: &'a str,
     http: SocketAddrV4,
     peer: SocketAddrV4,
+    handoff: SocketAddrV4,
 }
 
 #[derive(Serialize)]
@@ -68,6 +72,9 @@ struct FrontEndSection {
     http: SocketAddrV4,
     #[serde(skip_serializing_if = "Option::is_none")]
     https: Option<SocketAddrV4>,
+    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -85,12 +92,19 @@ pub(crate) fn runs_node(spec: &LabSpec, host: &Host) -> bool {
 }
 
 /// The configuration of the node on `host` in TOML, or `None` where no node runs.
-pub(crate) fn render(spec: &LabSpec, hosts: &[Host], host: &Host, data: &Path) -> Option<String> {
+pub(crate) fn render(
+    spec: &LabSpec,
+    hosts: &[Host],
+    host: &Host,
+    data: &Path,
+    key_file: &Path,
+) -> Option<String> {
     let address = host.address.filter(|_| runs_node(spec, host))?;
     let file = File {
         cluster: Cluster {
             id: format!("lab-{}", spec.name),
             replicas: spec.chain_length(),
+            key_file,
             storage: hosts.iter().filter_map(storage_entry).collect(),
         },
         node: Node { name: &host.name, data, threads: spec.threads },
@@ -109,6 +123,7 @@ fn storage_entry(host: &Host) -> Option<StorageEntry<'_>> {
         name: &host.name,
         http: SocketAddrV4::new(address, STORAGE_HTTP_PORT),
         peer: SocketAddrV4::new(address, STORAGE_PEER_PORT),
+        handoff: SocketAddrV4::new(address, STORAGE_HANDOFF_PORT),
     })
 }
 
@@ -116,6 +131,8 @@ fn front_end(spec: &LabSpec, address: Ipv4Addr) -> FrontEndSection {
     FrontEndSection {
         http: SocketAddrV4::new(address, HTTP_PORT),
         https: spec.https.then(|| SocketAddrV4::new(address, HTTPS_PORT)),
+        mode: spec.mode,
+        threshold_bytes: spec.threshold_bytes,
     }
 }
 
@@ -128,7 +145,8 @@ mod tests {
     fn rendered(spec: &LabSpec, name: &str) -> Option<toml::Table> {
         let hosts = topology::hosts(spec);
         let host = hosts.iter().find(|host| host.name == name).unwrap();
-        let text = render(spec, &hosts, host, Path::new("/data dir/\"quoted\""))?;
+        let data = Path::new("/data dir/\"quoted\"");
+        let text = render(spec, &hosts, host, data, Path::new("/cluster.key"))?;
         Some(text.parse().unwrap())
     }
 

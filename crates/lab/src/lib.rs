@@ -47,7 +47,9 @@ mod up;
 mod usage;
 
 pub use agent::run_fault_agent;
-pub use configuration::{ADMIN_PORT, HTTP_PORT, HTTPS_PORT, STORAGE_HTTP_PORT, STORAGE_PEER_PORT};
+pub use configuration::{
+    ADMIN_PORT, HTTP_PORT, HTTPS_PORT, STORAGE_HANDOFF_PORT, STORAGE_HTTP_PORT, STORAGE_PEER_PORT,
+};
 pub use error::{LabError, Result};
 pub use fault::{
     Chaos, DELAY_MAX, Delay, FaultAction, FrameMatch, LinkFault, Probability, Protocol,
@@ -56,6 +58,6 @@ pub use lab::Lab;
 pub use name::LabName;
 pub use observer::Observer;
 pub use process::ProcessState;
-pub use spec::{CpuQuota, Engine, FrontEnd, LabSpec, REPLICAS_MAX, STORAGE_NODES_MAX};
+pub use spec::{CpuQuota, Engine, FrontEnd, LabSpec, Mode, REPLICAS_MAX, STORAGE_NODES_MAX};
 pub use status::{FaultStatus, HostStatus, ProcessStatus, Status};
 pub use topology::{CLIENT, FRONT_END, Host, Role, SWITCH};

@@ -40,6 +40,19 @@ pub enum FrontEnd {
     None,
 }
 
+/// Whether clients' connections move to the storage nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Where the host can do it, for what is large.
+    #[default]
+    Auto,
+    /// As `auto`, and a host that cannot do it does not start.
+    Handoff,
+    /// Never: the front end relays every byte.
+    Relay,
+}
+
 /// The CPU time that a host may use, in percent of one core: 100 is a whole core, 250 two and a half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
@@ -96,6 +109,10 @@ pub struct LabSpec {
     pub(crate) engine: Engine,
     /// What runs on `fe`.
     pub(crate) front_end: FrontEnd,
+    /// Whether connections move.
+    pub(crate) mode: Mode,
+    /// Bodies from this size on flow past the front end; its own default when absent.
+    pub(crate) threshold_bytes: Option<u64>,
     /// The same limit for `fe` and every storage node, so that they are hosts of equal strength.
     pub(crate) server_quota: Option<CpuQuota>,
     /// Whether the front end also listens on port 443.
@@ -123,6 +140,8 @@ impl LabSpec {
             replicas: None,
             engine: Engine::default(),
             front_end: FrontEnd::default(),
+            mode: Mode::default(),
+            threshold_bytes: None,
             server_quota: None,
             https: false,
             threads: None,
@@ -152,6 +171,16 @@ impl LabSpec {
     /// What runs on the host `fe`.
     pub fn front_end(self, front_end: FrontEnd) -> Self {
         Self { front_end, ..self }
+    }
+
+    /// Whether connections move to the storage nodes.
+    pub fn mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Bodies from this size on flow past the front end; 0: all.
+    pub fn threshold_bytes(self, threshold_bytes: u64) -> Self {
+        Self { threshold_bytes: Some(threshold_bytes), ..self }
     }
 
     /// Gives `fe` and each storage node the same CPU quota. `up` fails if the kernel has no controller for it.

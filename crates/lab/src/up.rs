@@ -11,7 +11,8 @@ use crate::system::ethtool::{Feature, Setting};
 use crate::topology::{self, HOST_INTERFACE, Host, Role};
 use crate::{down, ip, namespace, nodes};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -201,18 +202,29 @@ fn write_configurations(spec: &LabSpec, directory: &Directory, hosts: &[Host]) -
     for subdirectory in ["config", "log"] {
         make_directory(&directory.path().join(subdirectory))?;
     }
+    let key_file = directory.path().join("cluster.key");
+    write_key(&key_file).context(|| format!("write {}", key_file.display()))?;
+    let key_file = key_file.canonicalize().context(|| key_file.display().to_string())?;
     for host in hosts {
         if !configuration::runs_node(spec, host) {
             continue;
         }
         let data = data_directory(spec, directory, &host.name)?;
-        let Some(text) = configuration::render(spec, hosts, host, &data) else {
+        let Some(text) = configuration::render(spec, hosts, host, &data, &key_file) else {
             continue;
         };
         let path = directory.configuration(&host.name);
         fs::write(&path, text).context(|| format!("write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Makes the key from which the nodes know each other, for nobody but this user to read.
+fn write_key(path: &Path) -> io::Result<()> {
+    let digits: String = (0..32).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    writeln!(file, "{digits}")
 }
 
 /// Makes the data directory of a host's node; its absolute path.

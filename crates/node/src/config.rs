@@ -3,9 +3,13 @@
 //! Errors name the line and the key, and nothing starts before everything is right.
 
 mod file;
+mod hand_off;
 
 use ashlar_object::map::{ClusterMap, NodeIndex};
 use file::File;
+pub use hand_off::{
+    AttachTo, CONTROL_PORT_DEFAULT, FLOWS_DEFAULT, HandOff, Mode, Steering, SteeringHere,
+};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -50,6 +54,8 @@ pub struct Cluster {
     pub map: ClusterMap,
     /// The storage nodes' addresses, in the order of the map's nodes.
     pub nodes: Vec<StorageAddress>,
+    /// The file with the key from which the nodes know each other, in channels and steering.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Where a storage node listens.
@@ -61,6 +67,8 @@ pub struct StorageAddress {
     pub http: SocketAddr,
     /// Chain traffic.
     pub peer: SocketAddr,
+    /// Connections that are handed to this node, if it takes any.
+    pub handoff: Option<SocketAddr>,
 }
 
 /// A front end.
@@ -72,6 +80,8 @@ pub struct FrontEnd {
     pub https: Option<SocketAddr>,
     /// Certificate chain and private key, PEM; self-signed ones are made if there are none.
     pub certificate: Option<CertificateFiles>,
+    /// How connections move to the storage nodes.
+    pub hand_off: HandOff,
     /// What a client may take.
     pub limits: Limits,
 }
@@ -292,6 +302,21 @@ engine = "disk"
                 "node: no role",
             ),
             ("http = \"127.0.0.1:8080\"", "", "front_end: needs http or https"),
+            (
+                "http = \"127.0.0.1:8080\"",
+                "http = \"127.0.0.1:8080\"\nmode = \"handoff\"",
+                "cluster.key_file: is missing",
+            ),
+            (
+                "http = \"127.0.0.1:8080\"",
+                "http = \"127.0.0.1:8080\"\nsteering = { switch = \"127.0.0.1:1\", flows_max = 1 }",
+                "front_end.steering.flows_max: does not go with switch",
+            ),
+            (
+                "http = \"127.0.0.1:8080\"",
+                "http = \"127.0.0.1:8080\"\nsteering = { flows_max = 0 }",
+                "front_end.steering.flows_max: must be 1 to",
+            ),
             ("engine = \"disk\"", "engine = \"disc\"", "unknown variant `disc`"),
             (
                 "engine = \"disk\"",

@@ -10,6 +10,7 @@ mod front_end;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hand_off;
 mod listing;
 pub mod logging;
 mod metrics;

@@ -3,10 +3,11 @@
 use crate::{
     admin,
     config::{Config, ConfigError, EngineKind, Storage},
-    front_end,
+    front_end::{self, FrontEnd},
+    hand_off::{self, HandOffError},
     metrics::{Registry, registry},
-    serve::{ServerMetrics, spawn_server},
-    storage_node::{self, SyntheticService},
+    serve::{Server, ServerMetrics, Service, spawn_server},
+    storage_node::{self, Owner, SyntheticService},
     threads::{Shutdown, ShutdownTrigger, Threads},
 };
 use ashlar_storage::StorageError;
@@ -41,6 +42,9 @@ pub enum NodeError {
         /// Why.
         source: io::Error,
     },
+    /// A storage node cannot take connections.
+    #[error("cluster.storage.handoff: {0}")]
+    HandOff(#[from] HandOffError),
     /// The front end cannot start.
     #[error(transparent)]
     FrontEnd(#[from] front_end::FrontEndError),
@@ -205,17 +209,43 @@ fn start_storage(
     match storage.engine {
         EngineKind::Synthetic => {
             let service = SyntheticService;
-            spawn_server(http, None, limits, threads, shutdown, metrics, service)
+            let listened = metrics.clone();
+            spawn_server(http, None, limits, threads, shutdown, listened, service)
                 .map_err(listen)?;
+            take_connections(tier, config, storage, service, metrics, registry)?;
             Ok(Arc::new(service))
         }
         EngineKind::Disk => {
             let service = open_disk(threads, config, storage, peer, registry)?;
-            spawn_server(http, None, limits, threads, shutdown, metrics, service.clone())
+            let listened = metrics.clone();
+            spawn_server(http, None, limits, threads, shutdown, listened, service.clone())
                 .map_err(listen)?;
+            take_connections(tier, config, storage, service.clone(), metrics, registry)?;
             Ok(Arc::new(service))
         }
     }
+}
+
+/// Lets front ends hand connections to a storage node, if it can take them.
+fn take_connections<L: Service>(
+    tier: &Tier,
+    config: &Config,
+    storage: &Storage,
+    local: L,
+    metrics: ServerMetrics,
+    registry: &mut Registry,
+) -> Result<(), NodeError> {
+    let (node, limits) = (storage.index, storage.limits);
+    let prepared = hand_off::storage(config, node, &tier.threads, registry)?;
+    let Some(hand_off) = prepared else { return Ok(()) };
+    let relay = Some(Arc::clone(&hand_off));
+    let core = front_end::core(config, limits, relay, &tier.threads, registry);
+    front_end::look_after(&core, &tier.threads);
+    let map = config.cluster.map.clone();
+    let owner = Owner { local, front: FrontEnd(core), hand_off: Arc::clone(&hand_off), map, node };
+    let server = Server::new(limits, &tier.shutdown, metrics, owner);
+    hand_off.adopt_with(server.adopter(&tier.threads));
+    Ok(())
 }
 
 /// Opens the disk engine with its chain traffic on the first event loop.

@@ -7,19 +7,26 @@
 //! - [`connection`] runs one connection,
 //! - [`client`] is what hyper reads from and writes to, and remembers what the connection waits for,
 //! - [`short`] answers simple reads without hyper, where a service can,
+//! - [`one_request`] lets hyper see one request of a connection that may move afterwards,
 //! - [`exchange`] counts one request and its response.
 
 mod accept;
 mod client;
 mod connection;
 mod exchange;
+mod handshake;
 mod metrics;
+mod one_request;
+mod sealed;
 mod short;
 
+pub(crate) use accept::{Permit, bind};
+pub(crate) use client::ClientStream;
 pub(crate) use metrics::ServerMetrics;
+pub(crate) use sealed::SealedStream;
 #[cfg(feature = "fuzzing")]
 pub(crate) use short::fuzz_request;
-pub(crate) use short::{ShortAnswer, ShortRequest};
+pub(crate) use short::{RequestHead, ShortAnswer, ShortRequest, Shortcut};
 
 use crate::{
     body::Body,
@@ -27,6 +34,8 @@ use crate::{
     threads::{Shutdown, Threads},
     tls::ServerTls,
 };
+use ashlar_handoff::protocol::Refusal;
+use ashlar_object::NodeIndex;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::{
@@ -48,6 +57,23 @@ pub(crate) struct ConnectionInfo {
     pub(crate) thread: usize,
     /// When the request's head was there.
     pub(crate) received: Instant,
+    /// Whether it can move to another node after a request.
+    pub(crate) can_move: bool,
+    /// What its moves need to know.
+    pub(crate) flow: Flow,
+}
+
+/// A connection as steering sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    /// Counts the connection's owners; steering follows the highest.
+    pub(crate) epoch: u64,
+    /// The front end that accepted it, as this process numbers them.
+    pub(crate) origin: u16,
+    /// How often it has moved.
+    pub(crate) moves: u32,
+    /// What the client connected to.
+    pub(crate) service: SocketAddr,
 }
 
 /// Answers requests. A clone serves each connection.
@@ -60,15 +86,102 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 
     /// Answers a read the short way: from text to text, without hyper. None for a request that
-    /// [`Service::call`] must answer; the connection stays with hyper from then on.
+    /// [`Service::call`] must answer.
     fn short<'s>(
         &'s self,
         request: &ShortRequest<'_>,
         connection: ConnectionInfo,
-    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<'s, Self>> {
+    ) -> Option<impl Future<Output = Shortcut> + Send + use<'s, Self>> {
         let _ = (request, connection);
-        None::<Ready<ShortAnswer>>
+        None::<Ready<Shortcut>>
     }
+
+    /// Whether connections may move to other nodes.
+    fn moves(&self) -> bool {
+        false
+    }
+
+    /// Where a request is to be answered. Asked only about connections that can move.
+    fn place(&self, head: &RequestHead<'_>, connection: ConnectionInfo) -> Place {
+        let _ = (head, connection);
+        Place::Here
+    }
+
+    /// Where an idle connection goes when this process drains; none if it ends.
+    fn refuge(&self, connection: ConnectionInfo) -> Option<Target> {
+        let _ = connection;
+        None
+    }
+
+    /// A connection has ended here.
+    fn ended(&self, connection: ConnectionInfo) {
+        let _ = connection;
+    }
+
+    /// Moves a connection to another node, or gives it back. Asked only about connections that can
+    /// move, and only if this service wanted it to.
+    fn depart(
+        &self,
+        departure: Departure,
+        connection: ConnectionInfo,
+    ) -> impl Future<Output = Result<(), Departure>> + Send {
+        let _ = connection;
+        std::future::ready(Err(departure))
+    }
+}
+
+/// Where a request is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Here.
+    Here,
+    /// On another node, to which the connection moves.
+    At(Target),
+}
+
+/// Where a connection moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A storage node.
+    Storage(NodeIndex),
+    /// The front end that it came from.
+    Origin,
+}
+
+/// A connection that is about to move, between two requests.
+pub(crate) struct Departure {
+    /// Where it goes.
+    pub(crate) target: Target,
+    /// The connection. All that was to be sent has been written.
+    pub(crate) stream: ClientStream,
+    /// What has been read of the requests to come, from the start of one; without TLS.
+    pub(crate) received: Vec<u8>,
+    /// The client sends no more than that.
+    pub(crate) finished: bool,
+    /// What its moves need to know; a move that fails may change it.
+    pub(crate) flow: Flow,
+}
+
+/// A connection that has moved here.
+pub(crate) struct Arrival {
+    pub(crate) stream: ClientStream,
+    /// What was read of the requests to come; without TLS.
+    pub(crate) received: Vec<u8>,
+    /// The client sends no more than that.
+    pub(crate) finished: bool,
+    pub(crate) connection: ConnectionInfo,
+}
+
+/// Serves connections that have moved here.
+pub(crate) trait Adopt: Send + Sync {
+    /// The right to serve one more connection, if there is room.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn room(&self) -> Result<Permit, Refusal>;
+
+    /// Serves a connection on the event loop that this is called on.
+    fn adopt(&self, arrival: Arrival, permit: Permit);
 }
 
 /// Listens on `address`, encrypted if there is `tls`, from every thread and answers with `service`.
@@ -116,9 +229,15 @@ impl<S: Service> Server<S> {
         tls: Option<&Arc<ServerTls>>,
         threads: &Threads,
     ) -> io::Result<SocketAddr> {
-        let bound = accept::bind(address, threads.count())?;
+        let bound = bind(address, threads.count())?;
         let address = bound.address();
         bound.spawn(tls, threads, &self.0);
         Ok(address)
+    }
+
+    /// Serves connections that move here. They count against the same limit as those of listeners,
+    /// and [`Threads::join`] waits for them.
+    pub(crate) fn adopter(&self, threads: &Threads) -> Arc<dyn Adopt> {
+        accept::Adopter::spawn(&self.0, threads)
     }
 }

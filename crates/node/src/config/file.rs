@@ -3,10 +3,12 @@
 use super::{
     CertificateFiles, Cluster, Config, ConfigError, EngineKind, FrontEnd, Limits, Log,
     NAME_BYTES_MAX, PARTITIONS_DEFAULT, Storage, StorageAddress, THREADS_MAX,
+    hand_off::{HandOff, Mode, SteeringTable},
 };
 use ashlar_object::map::{ClusterMap, MapError, Member};
 use serde::Deserialize;
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -31,6 +33,7 @@ struct ClusterTable {
     id: String,
     replicas: usize,
     partitions: Option<usize>,
+    key_file: Option<PathBuf>,
     storage: Vec<MemberTable>,
 }
 
@@ -40,6 +43,7 @@ struct MemberTable {
     name: String,
     http: SocketAddr,
     peer: SocketAddr,
+    handoff: Option<SocketAddr>,
     weight: Option<u32>,
 }
 
@@ -64,6 +68,11 @@ struct FrontEndTable {
     https: Option<SocketAddr>,
     certificate: Option<PathBuf>,
     private_key: Option<PathBuf>,
+    #[serde(default)]
+    mode: Mode,
+    threshold_bytes: Option<u64>,
+    #[serde(default)]
+    steering: SteeringTable,
     #[serde(default)]
     limits: LimitsTable,
 }
@@ -91,7 +100,7 @@ struct LimitsTable {
 
 impl File {
     pub(super) fn check(self, base: &Path) -> Result<Config, ConfigError> {
-        let cluster = self.cluster.check()?;
+        let cluster = self.cluster.check(base)?;
         check_name("node.name", &self.node.name)?;
         let threads = match self.node.threads {
             Some(threads) => within("node.threads", threads, 1, THREADS_MAX)?,
@@ -104,6 +113,9 @@ impl File {
             Some(table) => Some(table.check(&cluster, &self.node.name, data.is_some())?),
             None => None,
         };
+        if front_end.as_ref().is_some_and(|role| role.hand_off.mode == Mode::Handoff) {
+            cluster.check_hand_off()?;
+        }
         if front_end.is_none() && storage.is_none() {
             return Err(wrong("node", "no role: add [front_end] or [storage]"));
         }
@@ -122,27 +134,44 @@ impl File {
 }
 
 impl ClusterTable {
-    fn check(self) -> Result<Cluster, ConfigError> {
+    fn check(self, base: &Path) -> Result<Cluster, ConfigError> {
         check_name("cluster.id", &self.id)?;
         let mut members = Vec::new();
         let mut nodes: Vec<StorageAddress> = Vec::new();
+        let mut addresses = HashSet::new();
         for table in self.storage {
             check_name("cluster.storage.name", &table.name)?;
-            let taken =
-                |address| nodes.iter().any(|node| node.http == address || node.peer == address);
-            for address in [table.http, table.peer] {
-                if taken(address) || table.http == table.peer {
+            let MemberTable { name, http, peer, handoff, weight } = table;
+            for address in [Some(http), Some(peer), handoff].into_iter().flatten() {
+                if !addresses.insert(address) {
                     let problem = format!("{address} is used twice");
-                    return Err(wrong(&format!("cluster.storage {}", table.name), problem));
+                    return Err(wrong(&format!("cluster.storage {name}"), problem));
                 }
             }
-            members.push(Member { name: table.name.clone(), weight: table.weight.unwrap_or(1) });
-            nodes.push(StorageAddress { name: table.name, http: table.http, peer: table.peer });
+            members.push(Member { name: name.clone(), weight: weight.unwrap_or(1) });
+            nodes.push(StorageAddress { name, http, peer, handoff });
         }
         let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
         let map = ClusterMap::new(&self.id, members, self.replicas, partitions)
             .map_err(|error| wrong(map_key(&error), error.to_string()))?;
-        Ok(Cluster { id: self.id, map, nodes })
+        let key_file = self.key_file.map(|path| base.join(path));
+        Ok(Cluster { id: self.id, map, nodes, key_file })
+    }
+}
+
+impl Cluster {
+    /// Whether connections can be handed to all storage nodes.
+    pub(crate) fn check_hand_off(&self) -> Result<(), ConfigError> {
+        if self.key_file.is_none() {
+            return Err(wrong("cluster.key_file", "is missing: hand-off needs it"));
+        }
+        match self.nodes.iter().find(|node| node.handoff.is_none()) {
+            Some(node) => {
+                let key = format!("cluster.storage {}.handoff", node.name);
+                Err(wrong(&key, "is missing: hand-off needs it"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -165,7 +194,12 @@ impl FrontEndTable {
             return Err(wrong("front_end.https", problem));
         }
         let limits = self.limits.check("front_end.limits")?;
-        Ok(FrontEnd { http: self.http, https: self.https, certificate, limits })
+        let hand_off = HandOff {
+            mode: self.mode,
+            threshold_bytes: self.threshold_bytes,
+            steering: self.steering.check()?,
+        };
+        Ok(FrontEnd { http: self.http, https: self.https, certificate, hand_off, limits })
     }
 }
 
@@ -244,7 +278,12 @@ fn check_name(key: &str, name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn within(key: &str, value: usize, min: usize, max: usize) -> Result<usize, ConfigError> {
+pub(super) fn within(
+    key: &str,
+    value: usize,
+    min: usize,
+    max: usize,
+) -> Result<usize, ConfigError> {
     if (min..=max).contains(&value) {
         return Ok(value);
     }
@@ -259,6 +298,6 @@ fn duration(key: &str, value_ms: u64) -> Result<Duration, ConfigError> {
     Err(wrong(key, format!("must be 1 to {DAY_MS}, not {value_ms}")))
 }
 
-fn wrong(key: &str, problem: impl Into<String>) -> ConfigError {
+pub(super) fn wrong(key: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError::Value { key: key.into(), problem: problem.into() }
 }

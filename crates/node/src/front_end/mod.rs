@@ -21,9 +21,12 @@ mod service;
 mod tests;
 mod upstream;
 
+pub(crate) use service::{Core, FrontEnd};
+
 use crate::{
     admin::Health,
-    config::{Config, FrontEnd},
+    config::{Config, FrontEnd as Role, Limits},
+    hand_off::{self, HandOff, HandOffError},
     metrics::Registry,
     serve::{Server, ServerMetrics},
     threads::{Shutdown, Threads},
@@ -34,7 +37,6 @@ pub(crate) use {resume::parse_content_range, upstream::fuzz_response_head};
 
 use health::NodeStates;
 use metrics::UpstreamMetrics;
-use service::Core;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use upstream::{SWEEP_INTERVAL, Upstream};
 
@@ -67,6 +69,9 @@ pub enum FrontEndError {
         /// Why.
         source: io::Error,
     },
+    /// Connections must move and cannot.
+    #[error("front_end.mode: {0}")]
+    HandOff(#[from] HandOffError),
     /// The certificate cannot be used.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -101,10 +106,14 @@ pub(crate) fn start(
 ) -> Result<Started, FrontEndError> {
     let role = config.front_end.as_ref().expect("the configuration has a front end");
     let tls = role.https.map(|address| tls(config, role, address)).transpose()?;
-    let core = core(config, role, threads, registry);
+    let hand_off = hand_off::front_end(config, role, threads, registry)?;
+    let core = core(config, role.limits, hand_off.clone(), threads, registry);
     let server_metrics = ServerMetrics::new(registry, "front_end");
-    let service = service::FrontEnd(Arc::clone(&core));
+    let service = FrontEnd(Arc::clone(&core));
     let server = Server::new(role.limits, shutdown, server_metrics, service);
+    if let Some(hand_off) = hand_off {
+        hand_off.adopt_with(server.adopter(threads));
+    }
     let listen = |address: Option<SocketAddr>, tls: Option<&Arc<ServerTls>>| {
         let bound = address.map(|address| {
             let listen = |source| FrontEndError::Listen { address, source };
@@ -119,11 +128,7 @@ pub(crate) fn start(
     Ok(Started { http, https, health, reload: tls.map(Reload) })
 }
 
-fn tls(
-    config: &Config,
-    role: &FrontEnd,
-    address: SocketAddr,
-) -> Result<Arc<ServerTls>, FrontEndError> {
+fn tls(config: &Config, role: &Role, address: SocketAddr) -> Result<Arc<ServerTls>, FrontEndError> {
     let source = match &role.certificate {
         Some(files) => CertificateSource::Files(files.clone()),
         None => {
@@ -134,7 +139,14 @@ fn tls(
     Ok(Arc::new(ServerTls::load(source)?))
 }
 
-fn core(config: &Config, role: &FrontEnd, threads: &Threads, registry: &mut Registry) -> Arc<Core> {
+/// What requests that are relayed share, and those that look after storage nodes.
+pub(crate) fn core(
+    config: &Config,
+    limits: Limits,
+    hand_off: Option<Arc<HandOff>>,
+    threads: &Threads,
+    registry: &mut Registry,
+) -> Arc<Core> {
     let cluster = &config.cluster;
     let names = cluster.nodes.iter().map(|node| node.name.as_str());
     let metrics = UpstreamMetrics::new(registry, names);
@@ -146,13 +158,14 @@ fn core(config: &Config, role: &FrontEnd, threads: &Threads, registry: &mut Regi
         upstream,
         states: Arc::new(NodeStates::new(cluster, metrics.clone())),
         metrics,
-        limits: role.limits,
+        limits,
         write_timeout: commit_timeout.map_or(WRITE_TIMEOUT, |timeout| timeout + WRITE_MARGIN),
+        hand_off,
     })
 }
 
 /// Checks storage nodes and closes idle connections, as long as the threads run.
-fn look_after(core: &Arc<Core>, threads: &Threads) {
+pub(crate) fn look_after(core: &Arc<Core>, threads: &Threads) {
     for node in core.map.nodes() {
         let thread = usize::from(node.0) % threads.count();
         let (upstream, states) = (Arc::clone(&core.upstream), Arc::clone(&core.states));

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     body::{Body, RequestBody},
     response,
+    storage_node::HAND_OFF_HEADER,
 };
 use ashlar_object::{Key, NodeIndex};
 use http::{HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
@@ -41,6 +42,8 @@ pub(super) struct Relay<'a> {
 pub(super) enum ReadAnswer {
     /// A storage node's.
     Node(ResponseHead, Body),
+    /// This node has it, and it is longer than what is relayed.
+    Large(NodeIndex),
     /// None of them has one.
     Refusal(Response<Body>),
 }
@@ -61,7 +64,7 @@ impl Relay<'_> {
                 break;
             }
             tried.add(place);
-            let mut outgoing = Outgoing::read(request.head.clone(), request.to_head);
+            let mut outgoing = Outgoing::read(request.asked(), request.to_head);
             let timeouts =
                 Timeouts { response: READ_TIMEOUT.min(left), stall: core.limits.stall_timeout };
             match core.upstream.send(self.thread, node, &mut outgoing, timeouts).await {
@@ -69,6 +72,7 @@ impl Relay<'_> {
                     core.metrics.refused(node);
                     refusal = Some(answer);
                 }
+                Ok(answer) if is_large(request, &answer) => return ReadAnswer::Large(node),
                 Ok(answer) => return self.answer_read(request, answer),
                 Err(failure) => self.failed(&request.id, node, &failure),
             }
@@ -154,6 +158,11 @@ impl Relay<'_> {
         tracing::info!(id = id.text(), node = name, %failure, "a storage node failed a request");
         self.core.states.failed(node, failure);
     }
+}
+
+/// Whether the node says that the body is longer than what is relayed.
+fn is_large(request: &ReadRequest, answer: &UpstreamResponse) -> bool {
+    request.relay_bytes_max.is_some() && answer.head.field(HAND_OFF_HEADER.as_str()).is_some()
 }
 
 /// Whether another replica may do better.

@@ -4,6 +4,7 @@ use super::fields::{self, ConnectionOptions, REQUEST_ID};
 use crate::{
     body::{Body, RequestBody},
     response,
+    storage_node::RELAY_MAX_HEADER,
 };
 use ashlar_object::{Key, PartitionIndex};
 use bytes::Bytes;
@@ -17,6 +18,8 @@ const ALLOWED: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 const ID_BYTES_MAX: usize = 64;
 /// Digits of an identifier that is made here.
 const NEW_ID_DIGITS: usize = 16;
+/// Ends a line, and a head.
+const LINE_END: &[u8] = b"\r\n";
 /// Most requests' heads fit.
 const HEAD_BYTES: usize = 512;
 
@@ -219,6 +222,8 @@ pub(super) struct ReadRequest {
     /// Bytes of the head that any request for the same object begins with.
     pub(super) start_bytes: usize,
     pub(super) id: RequestId,
+    /// A longer body shall not come here: the node that has it says so instead.
+    pub(super) relay_bytes_max: Option<u64>,
 }
 
 impl ReadRequest {
@@ -235,7 +240,7 @@ impl ReadRequest {
         let mut head = HeadWriter::new(if to_head { "HEAD" } else { "GET" }, path, host, &id);
         let start_bytes = head.len();
         head.relay(fields, options);
-        Self { partition, to_head, head: head.finish(), start_bytes, id }
+        Self { partition, to_head, head: head.finish(), start_bytes, id, relay_bytes_max: None }
     }
 
     /// A read as hyper has parsed it.
@@ -244,6 +249,17 @@ impl ReadRequest {
         let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
         let options = ConnectionOptions::of(&head.headers);
         Self::new(partition, to_head, head.uri.path(), host, pairs(&head.headers), &options, id)
+    }
+
+    /// The head that a storage node gets.
+    pub(super) fn asked(&self) -> Bytes {
+        let Some(bytes_max) = self.relay_bytes_max.filter(|_| !self.to_head) else {
+            return self.head.clone();
+        };
+        let lines = self.head.len() - LINE_END.len();
+        let mut head = HeadWriter::resume(&self.head[..lines]);
+        head.field(RELAY_MAX_HEADER.as_str(), bytes_max.to_string().as_bytes());
+        head.finish()
     }
 
     /// The path, for logs.

@@ -12,10 +12,16 @@ use super::{
 use crate::{
     body::{Body, RequestBody},
     config::Limits,
-    serve::{ConnectionInfo, Service, ShortAnswer, ShortRequest},
+    hand_off::HandOff,
+    serve::{
+        ConnectionInfo, Departure, Place, RequestHead, Service, ShortAnswer, ShortRequest,
+        Shortcut, Target as Destination,
+    },
 };
 use ashlar_object::{ClusterMap, Key, NodeIndex, PartitionIndex};
-use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
+};
 use hyper::body::{Body as _, Incoming};
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -28,6 +34,8 @@ pub(crate) struct Core {
     pub(super) limits: Limits,
     /// How long the head of a chain may take to answer a write that it has got.
     pub(super) write_timeout: Duration,
+    /// How connections move; none if they do not.
+    pub(super) hand_off: Option<Arc<HandOff>>,
 }
 
 impl Core {
@@ -48,7 +56,7 @@ impl Core {
 
 /// A front end as the HTTP server sees it.
 #[derive(Clone)]
-pub(super) struct FrontEnd(pub(super) Arc<Core>);
+pub(crate) struct FrontEnd(pub(crate) Arc<Core>);
 
 impl Service for FrontEnd {
     async fn call(&self, request: Request<Incoming>, connection: ConnectionInfo) -> Response<Body> {
@@ -64,25 +72,70 @@ impl Service for FrontEnd {
         &'s self,
         request: &ShortRequest<'_>,
         connection: ConnectionInfo,
-    ) -> Option<impl Future<Output = ShortAnswer> + Send + use<'s>> {
-        let read = self.short_read(request)?;
+    ) -> Option<impl Future<Output = Shortcut> + Send + use<'s>> {
+        let read = self.short_read(request, connection)?;
         Some(async move {
             let relay = self.relay(connection);
             let mut answer = match relay.read(&read).await {
                 ReadAnswer::Node(head, body) => {
                     ShortAnswer { status: head.status, lines: head.lines, body }
                 }
+                ReadAnswer::Large(node) => return Shortcut::Move(Destination::Storage(node)),
                 ReadAnswer::Refusal(response) => ShortAnswer::of(response, read.to_head),
             };
             fields::write(&mut answer.lines, REQUEST_ID, read.id.bytes());
             let method = if read.to_head { "HEAD" } else { "GET" };
             log(method, read.path(), answer.status, &read.id, connection);
-            answer
+            Shortcut::Answer(answer)
         })
+    }
+
+    fn moves(&self) -> bool {
+        self.0.hand_off.is_some()
+    }
+
+    fn place(&self, head: &RequestHead<'_>, connection: ConnectionInfo) -> Place {
+        let Some(hand_off) = &self.0.hand_off else { return Place::Here };
+        let target = match head.method {
+            "PUT" => self.upload_place(head, hand_off),
+            "GET" if hand_off.threshold_bytes == 0 => self.download_place(head, connection.thread),
+            _ => None,
+        };
+        target.map_or(Place::Here, Place::At)
+    }
+
+    async fn depart(
+        &self,
+        departure: Departure,
+        connection: ConnectionInfo,
+    ) -> Result<(), Departure> {
+        match &self.0.hand_off {
+            Some(hand_off) => hand_off.depart(departure, connection).await,
+            None => Err(departure),
+        }
+    }
+
+    fn ended(&self, connection: ConnectionInfo) {
+        if let Some(hand_off) = &self.0.hand_off {
+            hand_off.ended(connection);
+        }
     }
 }
 
 impl FrontEnd {
+    /// The identifier that a response to `request` must carry, in a node that answers by itself.
+    pub(crate) fn request_id_line(request: &ShortRequest<'_>) -> Vec<u8> {
+        let mut line = Vec::new();
+        fields::write(&mut line, REQUEST_ID, RequestId::of(request.field(REQUEST_ID)).bytes());
+        line
+    }
+
+    /// The field that a response to a request with these fields must carry.
+    pub(crate) fn request_id(headers: &HeaderMap) -> (HeaderName, HeaderValue) {
+        let id = RequestId::of(headers.get(REQUEST_ID).map(HeaderValue::as_bytes));
+        (HeaderName::from_static(REQUEST_ID), id.value())
+    }
+
     async fn answer(
         &self,
         head: &Parts,
@@ -97,6 +150,7 @@ impl FrontEnd {
                 match relay.read(&request).await {
                     ReadAnswer::Node(head, body) => with_head(&head, body),
                     ReadAnswer::Refusal(response) => response,
+                    ReadAnswer::Large(_) => unreachable!("a node says so only if it was asked"),
                 }
             }
             Ok(Target::Write(key)) => {
@@ -110,7 +164,11 @@ impl FrontEnd {
     }
 
     /// A read of an object; none for what [`FrontEnd::answer`] must look at more closely.
-    fn short_read(&self, request: &ShortRequest<'_>) -> Option<ReadRequest> {
+    fn short_read(
+        &self,
+        request: &ShortRequest<'_>,
+        connection: ConnectionInfo,
+    ) -> Option<ReadRequest> {
         if request.path == "/" {
             return None;
         }
@@ -119,7 +177,37 @@ impl FrontEnd {
         let options = ConnectionOptions::default();
         let (path, host) = (request.path, Some(request.host));
         let fields = request.fields.iter().map(|field| (field.name, field.value));
-        Some(ReadRequest::new(partition, request.to_head, path, host, fields, &options, id))
+        let mut read =
+            ReadRequest::new(partition, request.to_head, path, host, fields, &options, id);
+        if connection.can_move
+            && let Some(hand_off) = &self.0.hand_off
+        {
+            read.relay_bytes_max = Some(hand_off.threshold_bytes.saturating_sub(1));
+        }
+        Some(read)
+    }
+
+    /// Where an upload goes that is not relayed.
+    fn upload_place(&self, head: &RequestHead<'_>, hand_off: &HandOff) -> Option<Destination> {
+        let length = head.field(header::CONTENT_LENGTH.as_str());
+        let length = length.map(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+        // A body of unknown length may be large.
+        let is_large = match length {
+            Some(length) => length? >= hand_off.threshold_bytes,
+            None => head.field(header::TRANSFER_ENCODING.as_str()).is_some(),
+        };
+        let key = Key::from_path(head.target.split('?').next()?).ok()?;
+        let node = self.0.map.chain(self.0.map.partition_of(&key))[0];
+        (is_large && self.0.states.is_usable(node)).then_some(Destination::Storage(node))
+    }
+
+    /// Where a download goes that is not relayed, if all downloads move.
+    fn download_place(&self, head: &RequestHead<'_>, thread: usize) -> Option<Destination> {
+        let path = head.target.split('?').next()?;
+        let key = Key::from_path(path).ok().filter(|_| path != "/")?;
+        let partition = self.0.map.partition_of(&key);
+        let (_, node) = self.0.choose(partition, Tried::default(), thread)?;
+        Some(Destination::Storage(node))
     }
 
     fn relay(&self, connection: ConnectionInfo) -> Relay<'_> {

@@ -1,19 +1,21 @@
 //! Listeners, one socket for each thread, and the limit on connections.
 
-use super::{ConnectionInfo, Service, connection, metrics::ServerMetrics};
+use super::{Adopt, Arrival, ConnectionInfo, Flow, Service, connection, metrics::ServerMetrics};
 use crate::{
     config::Limits,
+    hand_off::HERE,
     threads::{Shutdown, Threads},
     tls::ServerTls,
 };
+use ashlar_handoff::protocol::Refusal;
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io, net,
     net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,13 +29,13 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sockets on one address, one for each thread; the kernel spreads connections over them.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     address: SocketAddr,
     sockets: Vec<net::TcpListener>,
 }
 
 /// Listens on an address with `count` sockets.
-pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Bound> {
+pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Bound> {
     // Sockets that share a port share it with any process of the same user: one that does not
     // share finds out whether somebody listens already.
     drop(socket(address, Port::Own)?);
@@ -67,6 +69,11 @@ fn socket(address: SocketAddr, port: Port) -> io::Result<Socket> {
 impl Bound {
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The sockets, one for each thread.
+    pub(crate) fn into_sockets(self) -> Vec<net::TcpListener> {
+        self.sockets
     }
 
     /// Accepts on every thread until the drain.
@@ -118,7 +125,7 @@ impl<S: Service> Shared<S> {
 }
 
 /// The right to have a connection open; held as long as it is.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     metrics: ServerMetrics,
     _permit: OwnedSemaphorePermit,
     /// The acceptor waits until all clones are gone.
@@ -128,6 +135,43 @@ pub(super) struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.metrics.counts().connections.dec();
+    }
+}
+
+/// Serves connections that move here.
+pub(super) struct Adopter<S> {
+    server: Arc<Shared<S>>,
+    /// Present until the drain.
+    open: Arc<Mutex<Option<mpsc::Sender<()>>>>,
+}
+
+impl<S: Service> Adopter<S> {
+    pub(super) fn spawn(server: &Arc<Shared<S>>, threads: &Threads) -> Arc<Self> {
+        let (sender, mut closed) = mpsc::channel(1);
+        let open = Arc::new(Mutex::new(Some(sender)));
+        let (shared, until_drain) = (Arc::clone(server), Arc::clone(&open));
+        threads.spawn(0, async move {
+            shared.shutdown.clone().draining().await;
+            drop(until_drain.lock().unwrap_or_else(PoisonError::into_inner).take());
+            // What is left then is cut with the event loops.
+            let _ = timeout(shared.limits.drain_timeout, closed.recv()).await;
+        });
+        Arc::new(Self { server: Arc::clone(server), open })
+    }
+}
+
+impl<S: Service> Adopt for Adopter<S> {
+    fn room(&self) -> Result<Permit, Refusal> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let open = open.ok_or(Refusal::Draining)?;
+        let permit = Arc::clone(&self.server.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| Refusal::Full)?;
+        self.server.metrics.counts().connections.inc();
+        Ok(Permit { metrics: self.server.metrics.clone(), _permit: permit, _open: open })
+    }
+
+    fn adopt(&self, arrival: Arrival, permit: Permit) {
+        tokio::spawn(connection::resume(arrival, Arc::clone(&self.server), permit));
     }
 }
 
@@ -203,8 +247,13 @@ impl<S: Service> Acceptor<S> {
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: Permit) {
         let (secure, thread) = (self.tls.is_some(), self.thread);
-        let info = ConnectionInfo { peer, secure, thread, received: Instant::now() };
         let (tls, server) = (self.tls.clone(), Arc::clone(&self.server));
+        let (received, can_move) = (Instant::now(), server.service.moves());
+        let service = stream.local_addr().unwrap_or(peer);
+        // Higher than that of any earlier connection of the same addresses.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let flow = Flow { epoch: now.as_micros() as u64, origin: HERE, moves: 0, service };
+        let info = ConnectionInfo { peer, secure, thread, received, can_move, flow };
         tokio::spawn(connection::serve(stream, tls, info, server, permit));
     }
 

@@ -1,6 +1,7 @@
 //! What hyper reads from and writes to.
 
-use super::metrics::ServerMetrics;
+use super::{metrics::ServerMetrics, sealed::SealedStream, short};
+use crate::config::Limits;
 use std::{
     io,
     io::IoSlice,
@@ -18,9 +19,12 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 /// A client's connection, encrypted or not.
-pub(super) enum ClientStream {
+pub(crate) enum ClientStream {
     Plain(TcpStream),
+    /// Encrypted by the library that did the handshake.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Encrypted by a record layer that can move to another host.
+    Sealed(Box<SealedStream>),
 }
 
 /// What a connection does and waits for; shared by the parts of one connection, which all run on
@@ -69,6 +73,8 @@ pub(super) struct ClientIo {
     stream: Option<ClientStream>,
     /// Bytes that were read already and are to be read again.
     unread: Vec<u8>,
+    /// The client sends no more than `unread`; the stream itself may not know.
+    finished: bool,
     progress: Arc<Progress>,
     metrics: ServerMetrics,
 }
@@ -79,13 +85,49 @@ impl ClientIo {
         progress: Arc<Progress>,
         metrics: ServerMetrics,
     ) -> Self {
-        Self { stream: Some(stream), unread: Vec::new(), progress, metrics }
+        Self { stream: Some(stream), unread: Vec::new(), finished: false, progress, metrics }
     }
 
     /// Lets the next reader read `bytes` first.
-    pub(super) fn unread(&mut self, bytes: Vec<u8>) {
-        assert!(self.unread.is_empty(), "nothing is read twice");
+    pub(super) fn unread(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.unread);
         self.unread = bytes;
+    }
+
+    /// Whether the connection can be moved to another host.
+    pub(super) fn can_move(&self) -> bool {
+        matches!(self.stream, Some(ClientStream::Plain(_) | ClientStream::Sealed(_)))
+    }
+
+    /// Whether there is something to be read again.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Notes that the client sends no more than what was read already.
+    pub(super) fn finish_if(&mut self, finished: bool) {
+        self.finished |= finished;
+    }
+
+    /// The length of the head that what is to be read again begins with.
+    pub(super) fn head_bytes(&self, limits: &Limits) -> Option<usize> {
+        let mut fields = [httparse::EMPTY_HEADER; short::FIELDS_MAX];
+        match httparse::Request::new(&mut fields).parse(&self.unread) {
+            Ok(httparse::Status::Complete(bytes)) if bytes <= limits.header_bytes_max => {
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes what was read and is to be read again.
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Takes the stream out: nothing is left to read from or write to.
+    pub(super) fn into_stream(mut self) -> ClientStream {
+        self.stream.take().expect("the stream is there until the drop")
     }
 
     fn stream(&mut self) -> Pin<&mut ClientStream> {
@@ -120,6 +162,13 @@ impl AsyncRead for ClientIo {
             let bytes = self.unread.len().min(buffer.remaining());
             buffer.put_slice(&self.unread[..bytes]);
             self.unread.drain(..bytes);
+            if self.unread.is_empty() {
+                self.unread = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if self.finished {
+            self.progress.end_of_stream.store(true, Relaxed);
             return Poll::Ready(Ok(()));
         }
         let (before, room) = (buffer.filled().len(), buffer.remaining());
@@ -162,9 +211,7 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.stream().poll_flush(context);
-        if flushed.is_pending() {
-            self.progress.write_blocked.store(true, Relaxed);
-        }
+        self.progress.write_blocked.store(flushed.is_pending(), Relaxed);
         flushed
     }
 
@@ -180,6 +227,7 @@ macro_rules! either {
         match $self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Self::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+            Self::Sealed(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }
@@ -221,5 +269,55 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::metrics;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    async fn pair() -> (ClientIo, Arc<Progress>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let progress = Arc::new(Progress::default());
+        let metrics = ServerMetrics::new(&mut metrics::registry(), "test");
+        (
+            ClientIo::new(ClientStream::Plain(stream), Arc::clone(&progress), metrics),
+            progress,
+            client,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_client_that_took_everything_is_not_waited_for() {
+        let (mut io, progress, _client) = pair().await;
+        // As after a flush that had to wait.
+        progress.write_blocked.store(true, Relaxed);
+        io.flush().await.unwrap();
+        assert!(!progress.write_blocked.load(Relaxed));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_too_far_is_read_again_before_the_rest_and_the_end() {
+        let (mut io, progress, mut client) = pair().await;
+        client.write_all(b"def").await.unwrap();
+        io.unread(b"c".to_vec());
+        io.unread(b"ab".to_vec());
+        let mut bytes = [0; 6];
+        io.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"abcdef");
+        io.unread(b"g".to_vec());
+        io.finish_if(true);
+        let mut rest = Vec::new();
+        io.read_to_end(&mut rest).await.unwrap();
+        assert_eq!((&rest[..], progress.end_of_stream.load(Relaxed)), (&b"g"[..], true));
     }
 }

@@ -1,11 +1,13 @@
 //! One client's connection, from its first byte to its last.
 
 use super::{
-    ConnectionInfo, Service,
+    Arrival, ConnectionInfo, Departure, Service,
     accept::{Permit, Shared},
     client::{ClientIo, ClientStream, Progress},
     exchange::Exchange,
+    handshake,
     metrics::Kind,
+    one_request::{Agreement, OneRequest},
     short::{self, Next},
 };
 use crate::{config::Limits, threads::Shutdown, timer::LazyTimer, tls::ServerTls};
@@ -55,6 +57,13 @@ pub(super) fn protocol(limits: &Limits) -> http1::Builder {
     protocol
 }
 
+/// Serves a connection that has moved here.
+pub(super) async fn resume<S: Service>(arrival: Arrival, server: Arc<Shared<S>>, permit: Permit) {
+    let Arrival { stream, received, finished, connection } = arrival;
+    converse(stream, (received, finished), connection, &server).await;
+    drop(permit);
+}
+
 /// Serves a connection that has been accepted.
 pub(super) async fn serve<S: Service>(
     stream: TcpStream,
@@ -64,7 +73,7 @@ pub(super) async fn serve<S: Service>(
     permit: Permit,
 ) {
     if let Some(stream) = greet(stream, tls, &server).await {
-        converse(stream, connection, &server).await;
+        converse(stream, (Vec::new(), false), connection, &server).await;
     }
     drop(permit);
 }
@@ -83,9 +92,15 @@ async fn greet<S: Service>(
     let Some(tls) = tls else {
         return Some(ClientStream::Plain(stream));
     };
-    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = async {
+        if server.service.moves() {
+            return handshake::accept(stream, tls.config()).await;
+        }
+        let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
+        Ok(ClientStream::Tls(Box::new(stream)))
+    };
     let problem = match timeout(server.limits.header_timeout, handshake).await {
-        Ok(Ok(stream)) => return Some(ClientStream::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".into(),
     };
@@ -94,25 +109,61 @@ async fn greet<S: Service>(
     None
 }
 
-/// Answers requests until either side ends the connection.
-async fn converse<S: Service>(stream: ClientStream, info: ConnectionInfo, server: &Shared<S>) {
+/// Answers requests until either side ends the connection, or it moves to another node.
+///
+/// `before` is what was read of it elsewhere, and whether that is all.
+async fn converse<S: Service>(
+    stream: ClientStream,
+    before: (Vec<u8>, bool),
+    info: ConnectionInfo,
+    server: &Shared<S>,
+) {
     let progress = Arc::new(Progress::default());
     let mut io = ClientIo::new(stream, Arc::clone(&progress), server.metrics.clone());
-    let mut watch = Watch::new(&progress, server.limits);
-    let mut draining = pin!(server.shutdown.clone().draining());
-    let end = {
-        let mut short = pin!(short::serve(&mut io, info, &progress, server));
-        let work = |context: &mut Context<'_>| short.as_mut().poll(context);
-        attend(work, &mut watch, draining.as_mut(), &server.shutdown).await
+    io.unread(before.0);
+    io.finish_if(before.1);
+    let mut talk = Talk {
+        watch: Watch::new(&progress, server.limits),
+        draining: pin!(server.shutdown.clone().draining()),
+        shutdown: &server.shutdown,
     };
-    let end = match end {
-        Some(Ok(Next::Hyper)) => general(io, info, &progress, &mut watch, draining, server).await,
-        Some(end) => {
-            drop(io);
-            Some(end.map(drop).map_err(Into::into))
+    let mut info = ConnectionInfo { can_move: info.can_move && io.can_move(), ..info };
+    let end = loop {
+        let next = {
+            let mut short = pin!(short::serve(&mut io, info, &progress, server));
+            talk.attend(|context| short.as_mut().poll(context)).await
+        };
+        match next {
+            Some(Ok(Next::Hyper)) => match general(io, info, &progress, &mut talk, server).await {
+                Some(Ok(Some(kept))) => {
+                    io = kept;
+                    info.can_move = io.can_move();
+                }
+                end => break end.map(|result| result.map(drop)),
+            },
+            Some(Ok(Next::Move(target))) => {
+                let finished = progress.end_of_stream.load(Relaxed);
+                let received = io.take_unread();
+                let stream = io.into_stream();
+                let departure = Departure { target, stream, received, finished, flow: info.flow };
+                let Err(back) = server.service.depart(departure, info).await else {
+                    return;
+                };
+                info.flow = back.flow;
+                io = ClientIo::new(back.stream, Arc::clone(&progress), server.metrics.clone());
+                io.unread(back.received);
+                io.finish_if(back.finished);
+                // The request that could not be taken elsewhere is answered here.
+                info.can_move = false;
+            }
+            Some(end) => {
+                drop(io);
+                break Some(end.map(drop).map_err(Into::into));
+            }
+            None => break None,
         }
-        None => None,
     };
+    server.service.ended(info);
     match end {
         Some(result) => {
             if let Err(error) = &result {
@@ -133,57 +184,101 @@ async fn converse<S: Service>(stream: ClientStream, info: ConnectionInfo, server
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Answers requests with hyper. None when the client is too slow.
+/// Answers requests with hyper: one, if the connection can move after it and is given back then,
+/// else all that come. None when the client is too slow.
 async fn general<S: Service>(
     io: ClientIo,
     info: ConnectionInfo,
     progress: &Arc<Progress>,
-    watch: &mut Watch<'_>,
-    draining: Pin<&mut impl Future<Output = ()>>,
+    talk: &mut Talk<'_, impl Future<Output = ()>>,
     server: &Shared<S>,
-) -> Option<Result<(), BoxError>> {
+) -> Option<Result<Option<ClientIo>, BoxError>> {
+    let agreement = io.head_bytes(&server.limits).filter(|_| io.can_move()).map(Agreement::new);
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        if let Some(agreement) = &agreement {
+            // Hyper calls this before it reads on behind the head.
+            let body = request.body();
+            let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+            agreement.parsed(length);
+        }
         let kind = Kind::of(request.method(), request.uri());
         let (has_body, received) = (!request.body().is_end_stream(), Instant::now());
         let exchange = Exchange::start(kind, has_body, received, progress, &server.metrics);
         let response = server.service.call(request, ConnectionInfo { received, ..info });
         async move { Ok::<_, Infallible>(exchange.answer(response.await)) }
     });
-    let mut http = pin!(server.protocol.serve_connection(TokioIo::new(io), service));
+    // Hyper ends a connection on which it has not read a request: what came already must be read first.
+    let (begun, requests) = (io.has_unread(), progress.requests.load(Relaxed));
     let mut drains = false;
-    let work = |context: &mut Context<'_>| {
-        if !drains && server.shutdown.is_draining() {
-            drains = true;
-            // Ends the connection at once if it is idle, else after the response under way.
-            http.as_mut().graceful_shutdown();
-        }
-        http.as_mut().poll(context)
+    let mut starts_drain = || {
+        let is_read = !begun || progress.requests.load(Relaxed) > requests;
+        let starts = !drains && is_read && server.shutdown.is_draining();
+        drains |= starts;
+        starts
     };
-    let end = attend(work, watch, draining, &server.shutdown).await;
-    end.map(|result| result.map_err(Into::into))
+    let Some(agreement) = &agreement else {
+        let mut http = pin!(server.protocol.serve_connection(TokioIo::new(io), service));
+        let end = talk.attend(|context| {
+            loop {
+                let polled = http.as_mut().poll(context);
+                if polled.is_ready() || !starts_drain() {
+                    return polled;
+                }
+                // Ends the connection at once if it is idle, else after the response under way.
+                http.as_mut().graceful_shutdown();
+            }
+        });
+        return end.await.map(|result| result.map(|()| None).map_err(Into::into));
+    };
+    let io = OneRequest { io, agreement: agreement.clone() };
+    let mut http = server.protocol.serve_connection(TokioIo::new(io), service);
+    let end = talk.attend(|context| {
+        loop {
+            match Pin::new(&mut http).poll(context) {
+                Poll::Pending if agreement.take_flushed() => {}
+                Poll::Pending if starts_drain() => Pin::new(&mut http).graceful_shutdown(),
+                polled => return polled,
+            }
+        }
+    });
+    let result = match end.await? {
+        Ok(()) => {
+            let parts = http.into_parts();
+            let kept = agreement.is_settled() && parts.read_buf.is_empty();
+            Ok(Some(parts.io.into_inner().io).filter(|_| kept))
+        }
+        Err(error) => Err(error.into()),
+    };
+    Some(result)
 }
 
-/// Works until that is done, or the client is too slow (none). The work is polled when the drain
-/// starts.
-async fn attend<T>(
-    mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    watch: &mut Watch<'_>,
-    mut draining: Pin<&mut impl Future<Output = ()>>,
-    shutdown: &Shutdown,
-) -> Option<T> {
-    let mut expects_drain = false;
-    poll_fn(|context| {
-        // Polled once, the signal wakes this task when it comes; asking it takes a lock.
-        if !expects_drain && !shutdown.is_draining() {
-            expects_drain = true;
-            let _ = draining.as_mut().poll(context);
-        }
-        if let Poll::Ready(done) = work(context) {
-            return Poll::Ready(Some(done));
-        }
-        watch.poll(context).map(|()| None)
-    })
-    .await
+/// What runs beside the work on a connection.
+struct Talk<'a, D> {
+    /// The client's time-outs.
+    watch: Watch<'a>,
+    /// Wakes the connection when the drain starts.
+    draining: Pin<&'a mut D>,
+    shutdown: &'a Shutdown,
+}
+
+impl<D: Future<Output = ()>> Talk<'_, D> {
+    /// Works until that is done, or the client is too slow (none). The work is polled when the drain
+    /// starts.
+    async fn attend<T>(&mut self, mut work: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+        let mut expects_drain = false;
+        poll_fn(|context| {
+            // Polled once, the signal wakes this task when it comes; asking it takes a lock.
+            if !expects_drain && !self.shutdown.is_draining() {
+                expects_drain = true;
+                let _ = self.draining.as_mut().poll(context);
+            }
+            if let Poll::Ready(done) = work(context) {
+                return Poll::Ready(Some(done));
+            }
+            self.watch.poll(context).map(|()| None)
+        })
+        .await
+    }
 }
 
 /// Ends a connection such that what was sent arrives.

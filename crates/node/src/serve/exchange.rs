@@ -21,6 +21,8 @@ pub(super) struct Exchange {
     metrics: ServerMetrics,
     kind: Kind,
     started: Instant,
+    /// The answer comes from elsewhere, and is counted there.
+    withdrawn: bool,
 }
 
 impl Exchange {
@@ -36,7 +38,18 @@ impl Exchange {
         progress.requests.store(requests, Relaxed);
         progress.head_bytes.store(false, Relaxed);
         progress.has_body.store(has_body, Relaxed);
-        Self { progress: Arc::clone(progress), metrics: metrics.clone(), kind, started }
+        Self {
+            progress: Arc::clone(progress),
+            metrics: metrics.clone(),
+            kind,
+            started,
+            withdrawn: false,
+        }
+    }
+
+    /// Ends it uncounted: the answer will come from elsewhere.
+    pub(super) fn withdraw(mut self) {
+        self.withdrawn = true;
     }
 
     /// Counts the answer.
@@ -55,7 +68,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let responses = self.progress.responses.load(Relaxed) + 1;
         self.progress.responses.store(responses, Relaxed);
-        self.metrics.counts().durations.observe(self.started.elapsed());
+        if !self.withdrawn {
+            self.metrics.counts().durations.observe(self.started.elapsed());
+        }
     }
 }
 

@@ -1,13 +1,15 @@
-//! Simple reads, answered from text to text.
+//! Simple reads, answered from text to text, and requests that are not for this host.
 //!
 //! Most requests are a GET or HEAD with nothing special about them, and building and tearing down
 //! general requests and responses is a good part of what they cost. A service that can answer such
 //! a request straight from its text gets it here. Whatever is not simple (another method or version,
-//! a body, a field that concerns the connection, anything malformed) goes to hyper, untouched, and
-//! so does all that follows on that connection.
+//! a body, a field that concerns the connection, anything malformed) goes to hyper, untouched.
+//!
+//! A connection that can move to another host is asked about at every head; if it is to move, all
+//! bytes from that head on are left for the host that it moves to.
 
 use super::{
-    ConnectionInfo, Service,
+    ConnectionInfo, Place, Service, Target,
     accept::Shared,
     client::{ClientIo, Progress},
     exchange::Exchange,
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::body::Body;
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame};
 use httparse::{Header, ParserConfig, Status};
 use std::{
@@ -33,7 +35,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 /// Bytes that are received in one go.
 const RECEIVE_BYTES: usize = 16 * 1024;
 /// The most fields of a simple request.
-const FIELDS_MAX: usize = 64;
+pub(super) const FIELDS_MAX: usize = 64;
 /// A body up to this size is copied behind its head: cheaper than sending two pieces.
 const COPY_BYTES_MAX: usize = 8 * 1024;
 
@@ -43,7 +45,7 @@ thread_local! {
 }
 
 /// A GET or HEAD of HTTP/1.1 with one Host, without a body, and without a field that concerns the
-/// connection except `Connection: keep-alive`.
+/// connection except one `Connection: keep-alive` or `close`.
 pub(crate) struct ShortRequest<'a> {
     /// It is a HEAD.
     pub(crate) to_head: bool,
@@ -53,6 +55,27 @@ pub(crate) struct ShortRequest<'a> {
     pub(crate) host: &'a [u8],
     /// All fields. Names are tokens, and values hold no line breaks.
     pub(crate) fields: &'a [Header<'a>],
+    /// The client wants the connection closed after it.
+    pub(crate) closes: bool,
+}
+
+/// The head of a request, simple or not.
+pub(crate) struct RequestHead<'a> {
+    /// The method.
+    pub(crate) method: &'a str,
+    /// The target as it was sent.
+    pub(crate) target: &'a str,
+    /// All fields. Names are tokens, and values hold no line breaks.
+    pub(crate) fields: &'a [Header<'a>],
+}
+
+/// What became of a [`ShortRequest`].
+pub(crate) enum Shortcut {
+    /// It is answered.
+    Answer(ShortAnswer),
+    /// The connection moves there, where somebody gets the request as it came. Only if the connection
+    /// can move.
+    Move(Target),
 }
 
 /// The answer to a [`ShortRequest`].
@@ -68,18 +91,32 @@ pub(crate) struct ShortAnswer {
 impl ShortRequest<'_> {
     /// The value of the first field of that name.
     pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
-        let field = self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-        field.map(|field| field.value)
+        field(self.fields, name)
     }
+}
+
+impl RequestHead<'_> {
+    /// The value of the first field of that name.
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
+        field(self.fields, name)
+    }
+}
+
+fn field<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
+    fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
 impl ShortAnswer {
     /// An answer whose length is known.
     pub(crate) fn of(response: Response<Body>, to_head: bool) -> Self {
         let (head, body) = response.into_parts();
-        let length = body.size_hint().exact().expect("the body's length is known");
         let date = httpdate::HttpDate::from(SystemTime::now());
-        let mut lines = format!("date: {date}\r\ncontent-length: {length}\r\n").into_bytes();
+        let mut lines = format!("date: {date}\r\n").into_bytes();
+        let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !bodiless && !head.headers.contains_key(CONTENT_LENGTH) {
+            let length = body.size_hint().exact().expect("the body's length is known");
+            lines.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+        }
         for (name, value) in &head.headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 lines.extend_from_slice(part);
@@ -109,6 +146,8 @@ impl ShortAnswer {
 pub(super) enum Next {
     /// With hyper, which reads again what was not simple.
     Hyper,
+    /// On another node, which reads again from a request's head on.
+    Move(Target),
     /// Not at all.
     End,
 }
@@ -123,95 +162,182 @@ pub(super) async fn serve<S: Service>(
     progress: &Arc<Progress>,
     server: &Shared<S>,
 ) -> io::Result<Next> {
-    let mut pending = Vec::new();
+    let mut pending = io.take_unread();
+    let mut info = info;
     loop {
         if !pending.is_empty() {
             // The next request has begun: the time-out of its head runs.
             progress.head_bytes.store(true, Relaxed);
         }
-        let accept = |request: &ShortRequest<'_>| {
-            let received = Instant::now();
-            let answer = server.service.short(request, ConnectionInfo { received, ..info })?;
-            let kind = if request.to_head { Kind::HEAD } else { Kind::GET };
-            Some((answer, Exchange::start(kind, false, received, progress, &server.metrics)))
-        };
-        let limit_bytes = server.limits.header_bytes_max;
-        let received =
-            poll_fn(|context| match poll_request(context, io, &mut pending, limit_bytes, accept) {
-                Poll::Pending if pending.is_empty() && server.shutdown.is_draining() => {
-                    Poll::Ready(Ok(Received::End))
-                }
-                polled => polled,
-            });
-        let (answer, exchange) = match received.await? {
-            Received::Simple(accepted) => accepted,
-            Received::Other => {
-                io.unread(pending);
-                return Ok(Next::Hyper);
+        let judge = |head: &RequestHead<'_>, simple: Option<&ShortRequest<'_>>| {
+            let info = ConnectionInfo { received: Instant::now(), ..info };
+            if info.can_move
+                && let Place::At(target) = server.service.place(head, info)
+            {
+                return Verdict::Move(target);
             }
-            Received::End => return Ok(Next::End),
+            let shortcut = simple.and_then(|request| server.service.short(request, info));
+            let (Some(shortcut), Some(request)) = (shortcut, simple) else {
+                return Verdict::Hyper;
+            };
+            let kind = if request.to_head { Kind::HEAD } else { Kind::GET };
+            let exchange = Exchange::start(kind, false, info.received, progress, &server.metrics);
+            Verdict::Take(Taken { shortcut, exchange, closes: request.closes })
         };
-        let answer = answer.await;
-        exchange.answered(answer.status);
-        let close = server.shutdown.is_draining();
-        send(io, answer, close).await?;
-        if close {
-            return Ok(Next::End);
-        }
+        let reader = Reader { limit_bytes: server.limits.header_bytes_max, keep: info.can_move };
+        let received = poll_fn(|context| match reader.poll(context, io, &mut pending, judge) {
+            Poll::Pending if pending.is_empty() && server.shutdown.is_draining() => {
+                Poll::Ready(Ok(Received::End))
+            }
+            polled => polled,
+        });
+        let next = match received.await? {
+            Received::Request(Verdict::Take(taken), head_bytes) => {
+                let Taken { shortcut, exchange, closes } = taken;
+                match shortcut.await {
+                    Shortcut::Answer(answer) => {
+                        take(&mut pending, if info.can_move { head_bytes } else { 0 });
+                        exchange.answered(answer.status);
+                        let close = closes || server.shutdown.is_draining();
+                        send(io, answer, close).await?;
+                        drop(exchange);
+                        info.can_move = io.can_move();
+                        if close {
+                            return Ok(Next::End);
+                        }
+                        continue;
+                    }
+                    Shortcut::Move(target) => {
+                        assert!(info.can_move, "only a connection that can move is told to");
+                        exchange.withdraw();
+                        Next::Move(target)
+                    }
+                }
+            }
+            Received::Request(Verdict::Hyper, _) => Next::Hyper,
+            Received::Request(Verdict::Move(target), _) => Next::Move(target),
+            Received::End => {
+                let idle = info.can_move && !progress.end_of_stream.load(Relaxed);
+                return Ok(match server.service.refuge(info).filter(|_| idle) {
+                    Some(target) => Next::Move(target),
+                    None => Next::End,
+                });
+            }
+        };
+        io.unread(pending);
+        return Ok(next);
     }
+}
+
+/// A simple request that the service answers.
+struct Taken<F> {
+    shortcut: F,
+    exchange: Exchange,
+    /// The client wants the connection closed after it.
+    closes: bool,
+}
+
+/// What is made of a request's head.
+enum Verdict<T> {
+    /// It is answered here.
+    Take(T),
+    /// Hyper must look at it.
+    Hyper,
+    /// It is for another node.
+    Move(Target),
 }
 
 /// What has come.
 enum Received<T> {
-    /// A simple request, and what the service makes of it.
-    Simple(T),
-    /// Something that hyper must look at.
-    Other,
+    /// A request, and its head's length.
+    Request(Verdict<T>, usize),
     /// The client's end.
     End,
 }
 
-/// Receives until there is a request. What follows it, or all of it if it is not simple, is left in
-/// `pending`.
-fn poll_request<T>(
-    context: &mut Context<'_>,
-    io: &mut ClientIo,
-    pending: &mut Vec<u8>,
+/// How heads are received.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// The longest head.
     limit_bytes: usize,
-    accept: impl Fn(&ShortRequest<'_>) -> Option<T>,
-) -> Poll<io::Result<Received<T>>> {
-    if !pending.is_empty()
-        && let Some((received, used_bytes)) = examine(pending, limit_bytes, &accept)
-    {
-        take(pending, used_bytes);
-        return Poll::Ready(Ok(received));
-    }
-    RECEIVED.with_borrow_mut(|buffer| {
-        loop {
-            let mut buffer = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut *io).poll_read(context, &mut buffer))?;
-            let bytes = buffer.filled();
-            if bytes.is_empty() {
-                return Poll::Ready(Ok(Received::End));
-            }
-            let examined = if pending.is_empty() {
-                // The usual case: nothing is copied.
-                let examined = examine(bytes, limit_bytes, &accept);
-                let used_bytes = examined.as_ref().map_or(0, |examined| examined.1);
-                pending.extend_from_slice(&bytes[used_bytes..]);
-                examined
-            } else {
-                pending.extend_from_slice(bytes);
-                let examined = examine(pending, limit_bytes, &accept);
-                let used_bytes = examined.as_ref().map_or(0, |examined| examined.1);
-                take(pending, used_bytes);
-                examined
-            };
-            if let Some((received, _)) = examined {
-                return Poll::Ready(Ok(received));
-            }
+    /// Heads that are taken stay in `pending` all the same: they may yet have to go elsewhere.
+    keep: bool,
+}
+
+impl Reader {
+    /// Receives until there is a request. What follows a head that is taken, or else all, is left in
+    /// `pending`.
+    fn poll<T>(
+        self,
+        context: &mut Context<'_>,
+        io: &mut ClientIo,
+        pending: &mut Vec<u8>,
+        judge: impl Fn(&RequestHead<'_>, Option<&ShortRequest<'_>>) -> Verdict<T>,
+    ) -> Poll<io::Result<Received<T>>> {
+        if !pending.is_empty()
+            && let Some((verdict, head_bytes)) = self.examine(pending, &judge)
+        {
+            take(pending, self.used_bytes(&verdict, head_bytes));
+            return Poll::Ready(Ok(Received::Request(verdict, head_bytes)));
         }
-    })
+        RECEIVED.with_borrow_mut(|buffer| {
+            loop {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *io).poll_read(context, &mut buffer))?;
+                let bytes = buffer.filled();
+                if bytes.is_empty() {
+                    return Poll::Ready(Ok(Received::End));
+                }
+                // The usual case: only a request came, and nothing is copied.
+                let fresh = pending.is_empty();
+                if !fresh {
+                    pending.extend_from_slice(bytes);
+                }
+                let all = if fresh { bytes } else { &pending[..] };
+                let examined = self.examine(all, &judge);
+                let used_bytes = match &examined {
+                    Some((verdict, head_bytes)) => self.used_bytes(verdict, *head_bytes),
+                    None => 0,
+                };
+                if fresh {
+                    pending.extend_from_slice(&bytes[used_bytes..]);
+                } else {
+                    take(pending, used_bytes);
+                }
+                if let Some((verdict, head_bytes)) = examined {
+                    return Poll::Ready(Ok(Received::Request(verdict, head_bytes)));
+                }
+            }
+        })
+    }
+
+    /// Bytes of a head that need not be kept.
+    fn used_bytes<T>(self, verdict: &Verdict<T>, head_bytes: usize) -> usize {
+        if matches!(verdict, Verdict::Take(_)) && !self.keep { head_bytes } else { 0 }
+    }
+
+    /// What `bytes` begin with, and the length of its head; none if more must come first.
+    fn examine<T>(
+        self,
+        bytes: &[u8],
+        judge: impl Fn(&RequestHead<'_>, Option<&ShortRequest<'_>>) -> Verdict<T>,
+    ) -> Option<(Verdict<T>, usize)> {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let parser = ParserConfig::default();
+        let parsed = parser.parse_request_with_uninit_headers(&mut request, bytes, &mut fields);
+        let head_bytes = match parsed {
+            Ok(Status::Complete(head_bytes)) if head_bytes <= self.limit_bytes => head_bytes,
+            Ok(Status::Partial) if bytes.len() <= self.limit_bytes => return None,
+            _ => return Some((Verdict::Hyper, 0)),
+        };
+        let (Some(method), Some(target)) = (request.method, request.path) else {
+            return Some((Verdict::Hyper, 0));
+        };
+        let head = RequestHead { method, target, fields: request.headers };
+        let simple = simple(&head, request.version == Some(1));
+        Some((judge(&head, simple.as_ref()), head_bytes))
+    }
 }
 
 /// Removes the first bytes, and the memory after the last.
@@ -222,49 +348,30 @@ fn take(pending: &mut Vec<u8>, used_bytes: usize) {
     }
 }
 
-/// What `bytes` begin with, and how many of them it takes; none if more must come first.
-fn examine<T>(
-    bytes: &[u8],
-    limit_bytes: usize,
-    accept: impl Fn(&ShortRequest<'_>) -> Option<T>,
-) -> Option<(Received<T>, usize)> {
-    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
-    let mut request = httparse::Request::new(&mut []);
-    let parser = ParserConfig::default();
-    let parsed = parser.parse_request_with_uninit_headers(&mut request, bytes, &mut fields);
-    let head_bytes = match parsed {
-        Ok(Status::Complete(head_bytes)) if head_bytes <= limit_bytes => head_bytes,
-        Ok(Status::Partial) if bytes.len() <= limit_bytes => return None,
-        _ => return Some((Received::Other, 0)),
-    };
-    match simple(&request).and_then(|request| accept(&request)) {
-        Some(accepted) => Some((Received::Simple(accepted), head_bytes)),
-        None => Some((Received::Other, 0)),
-    }
-}
-
 /// The request, if it is simple.
-fn simple<'a>(request: &'a httparse::Request<'_, 'a>) -> Option<ShortRequest<'a>> {
-    let to_head = match request.method? {
+fn simple<'a>(head: &RequestHead<'a>, is_http_1_1: bool) -> Option<ShortRequest<'a>> {
+    let to_head = match head.method {
         "GET" => false,
         "HEAD" => true,
         _ => return None,
     };
-    let target = request.path?;
-    let path = target.split('?').next()?;
-    let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if request.version? != 1 || !path.starts_with('/') || !visible {
+    let path = head.target.split('?').next()?;
+    let visible = head.target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if !is_http_1_1 || !path.starts_with('/') || !visible {
         return None;
     }
-    let mut host = None;
-    for field in request.headers.iter() {
+    let (mut host, mut closes) = (None, false);
+    for field in head.fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         let is_simple = match field.name.len() {
             2 => !is("te"),
             4 if is("host") => host.replace(field.value).is_none(),
             6 => !is("expect"),
             7 => !is("trailer") && !is("upgrade"),
-            10 if is("connection") => field.value.eq_ignore_ascii_case(b"keep-alive"),
+            10 if is("connection") => {
+                closes |= field.value.eq_ignore_ascii_case(b"close");
+                closes || field.value.eq_ignore_ascii_case(b"keep-alive")
+            }
             10 => !is("keep-alive"),
             14 => !is("content-length"),
             17 => !is("transfer-encoding"),
@@ -274,7 +381,7 @@ fn simple<'a>(request: &'a httparse::Request<'_, 'a>) -> Option<ShortRequest<'a>
             return None;
         }
     }
-    Some(ShortRequest { to_head, path, host: host?, fields: request.headers })
+    Some(ShortRequest { to_head, path, host: host?, fields: head.fields, closes })
 }
 
 /// Sends an answer, whole or not at all from some byte on.
@@ -341,23 +448,24 @@ async fn write_both(io: &mut ClientIo, mut first: &[u8], mut second: &[u8]) -> i
 /// simple request is what it promises to be.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_request(bytes: &[u8], cut: usize, limit_bytes: usize) {
-    let accept = |request: &ShortRequest<'_>| {
+    let judge = |head: &RequestHead<'_>, request: Option<&ShortRequest<'_>>| {
+        for field in head.fields {
+            assert!(!field.value.iter().any(|byte| matches!(byte, b'\r' | b'\n')));
+        }
+        let Some(request) = request else { return Verdict::Hyper };
         assert!(request.path.starts_with('/'));
         assert!(request.path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?'));
-        for field in request.fields {
-            assert!(!field.value.iter().any(|byte| matches!(byte, b'\r' | b'\n')));
-            assert!(!field.name.eq_ignore_ascii_case("transfer-encoding"));
-            assert!(!field.name.eq_ignore_ascii_case("content-length"));
-        }
-        Some(request.path.to_string())
+        assert_eq!(head.field("transfer-encoding").or(head.field("content-length")), None);
+        Verdict::Take(request.path.to_string())
     };
-    let simple = |bytes| match examine(bytes, limit_bytes, accept) {
-        Some((Received::Simple(path), used_bytes)) => Some((path, used_bytes)),
+    let reader = Reader { limit_bytes, keep: false };
+    let simple = |bytes| match reader.examine(bytes, judge) {
+        Some((Verdict::Take(path), head_bytes)) => Some((path, head_bytes)),
         _ => None,
     };
     let whole = simple(bytes);
-    if let Some((_, used_bytes)) = &whole {
-        assert!(*used_bytes <= bytes.len());
+    if let Some((_, head_bytes)) = &whole {
+        assert!(*head_bytes <= bytes.len());
     }
     let part = simple(&bytes[..cut.min(bytes.len())]);
     if part.is_some() {
@@ -370,15 +478,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMIT_BYTES: usize = 1024;
+    const READER: Reader = Reader { limit_bytes: 1024, keep: false };
 
-    /// What is made of `bytes`: the path of a simple request, and the bytes that it took.
+    /// What is made of `bytes`: the path of a simple request, and the bytes of its head.
     fn made_of(bytes: &[u8]) -> Option<(Option<String>, usize)> {
-        let path = |request: &ShortRequest<'_>| Some(request.path.to_string());
-        let (received, used_bytes) = examine(bytes, LIMIT_BYTES, path)?;
-        match received {
-            Received::Simple(path) => Some((Some(path), used_bytes)),
-            Received::Other | Received::End => Some((None, used_bytes)),
+        let judge = |_: &RequestHead<'_>, simple: Option<&ShortRequest<'_>>| match simple {
+            Some(request) => Verdict::Take(request.path.to_string()),
+            None => Verdict::Hyper,
+        };
+        let (verdict, head_bytes) = READER.examine(bytes, judge)?;
+        match verdict {
+            Verdict::Take(path) => Some((Some(path), head_bytes)),
+            Verdict::Hyper | Verdict::Move(_) => {
+                Some((None, READER.used_bytes(&verdict, head_bytes)))
+            }
         }
     }
 
@@ -394,7 +507,7 @@ mod tests {
 
     #[test]
     fn what_is_not_simple_is_left_whole_for_hyper() {
-        let long = format!("GET /a HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(LIMIT_BYTES));
+        let long = format!("GET /a HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(READER.limit_bytes));
         for text in [
             "PUT /a HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /a HTTP/1.0\r\nHost: h\r\n\r\n",
@@ -403,7 +516,6 @@ mod tests {
             "GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n",
             "GET /a HTTP/1.1\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost: h\r\nhost: i\r\n\r\n",
-            "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, x\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
             "GET /a HTTP/1.1\r\nHost: h\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -418,10 +530,35 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_does_not_take_is_left_for_hyper() {
-        let text = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-        let refuse = |_: &ShortRequest<'_>| None::<()>;
-        assert!(matches!(examine(text, LIMIT_BYTES, refuse), Some((Received::Other, 0))));
+    fn the_end_of_the_connection_is_noticed() {
+        for (options, closes) in [
+            ("", Some(false)),
+            ("Connection: keep-alive\r\n", Some(false)),
+            ("Connection: close\r\n", Some(true)),
+            ("Connection: close\r\nConnection: keep-alive\r\n", Some(true)),
+            ("Connection: close, x\r\n", None),
+        ] {
+            let text = format!("GET /a HTTP/1.1\r\nHost: h\r\n{options}\r\n");
+            let judge = |_: &RequestHead<'_>, simple: Option<&ShortRequest<'_>>| {
+                Verdict::Take(simple.map(|request| request.closes))
+            };
+            let (verdict, _) = READER.examine(text.as_bytes(), judge).expect("it is whole");
+            assert!(matches!(verdict, Verdict::Take(seen) if seen == closes), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_for_another_node_is_left_whole() {
+        let text = b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc";
+        let reader = Reader { keep: true, ..READER };
+        let judge = |head: &RequestHead<'_>, _: Option<&ShortRequest<'_>>| {
+            assert_eq!((head.method, head.target), ("PUT", "/a"));
+            assert_eq!(head.field("content-length"), Some(&b"9"[..]));
+            Verdict::<()>::Move(Target::Origin)
+        };
+        let (verdict, head_bytes) = reader.examine(text, judge).expect("the head is whole");
+        assert!(matches!(verdict, Verdict::Move(Target::Origin)));
+        assert_eq!(reader.used_bytes(&verdict, head_bytes), 0);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ pub(crate) mod chain_thread;
 mod content;
 mod listing;
 mod lookup;
+mod owner;
 mod read;
 mod service;
 mod sweep;
@@ -36,6 +37,8 @@ use std::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use views::Views;
 
+pub(crate) use owner::Owner;
+pub(crate) use read::{HAND_OFF_HEADER, RELAY_MAX_HEADER};
 pub(crate) use service::{DiskService, SyntheticService};
 
 /// Large bodies under way at one time.

@@ -21,6 +21,11 @@ pub(super) const USER_PREFIX: &str = "x-amz-meta-";
 /// The type of an object whose writer gave none.
 const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// A front end relays at most so many bytes of a body; what is larger it wants to hear about.
+pub(crate) const RELAY_MAX_HEADER: HeaderName = HeaderName::from_static("x-ashlar-relay-max");
+/// The answer to a front end: the body is larger, hand the client's connection to this node.
+pub(crate) const HAND_OFF_HEADER: HeaderName = HeaderName::from_static("x-ashlar-hand-off");
+
 /// Answers a read of `key`.
 pub(super) async fn read(
     shared: &Arc<Shared>,
@@ -91,9 +96,20 @@ fn send(object: Object, method: &Method, headers: &HeaderMap) -> Response<Body> 
     let mut response = response::empty(status);
     put_fields(response.headers_mut(), &object, &part, status);
     if method == Method::GET {
+        if part.end - part.start > relay_bytes_max(headers) {
+            let mut response = response::empty(StatusCode::NO_CONTENT);
+            response.headers_mut().insert(HAND_OFF_HEADER, HeaderValue::from_static("1"));
+            return response;
+        }
         *response.body_mut() = content::body(object.source, part);
     }
     response
+}
+
+/// How many bytes of a body whoever asks wants to get.
+fn relay_bytes_max(headers: &HeaderMap) -> u64 {
+    let value = headers.get(RELAY_MAX_HEADER).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// RFC 9110, section 13.1.5: the range counts only for the object that the client has a part of.

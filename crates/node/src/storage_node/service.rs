@@ -4,7 +4,7 @@ use super::{
     Shared,
     listing::list,
     lookup::{Object, Source},
-    read::{read, respond},
+    read::{RELAY_MAX_HEADER, read, respond},
     write::{delete_object, put_object},
 };
 use crate::{
@@ -12,12 +12,15 @@ use crate::{
     body::Body,
     listing::{ListQuery, PARTITIONS_HEADER, parse_partitions},
     response,
-    serve::{ConnectionInfo, Service},
+    serve::{ConnectionInfo, Service, ShortAnswer, ShortRequest, Shortcut},
 };
 use ashlar_object::{ETag, Key, ObjectMeta, Version, synthetic};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use std::sync::Arc;
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
 /// A request with this field asks whether the node is alive; it is answered with 204.
 pub(crate) const PING_HEADER: HeaderName = HeaderName::from_static("x-ashlar-ping");
@@ -84,7 +87,52 @@ impl DiskService {
     }
 }
 
+/// The fields of a simple read that have a meaning for objects.
+fn read_fields(request: &ShortRequest<'_>) -> HeaderMap {
+    let names = [
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+        RELAY_MAX_HEADER,
+    ];
+    let mut headers = HeaderMap::new();
+    for field in request.fields {
+        let name = names.iter().find(|name| name.as_str().eq_ignore_ascii_case(field.name));
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
+            headers.append(name.clone(), value);
+        }
+    }
+    headers
+}
+
+/// The method of a simple read.
+fn read_method(request: &ShortRequest<'_>) -> Method {
+    if request.to_head { Method::HEAD } else { Method::GET }
+}
+
 impl Service for DiskService {
+    fn short<'s>(
+        &'s self,
+        request: &ShortRequest<'_>,
+        _from: ConnectionInfo,
+    ) -> Option<impl Future<Output = Shortcut> + Send + use<'s>> {
+        let shared = &self.shared;
+        let key = Key::from_path(request.path).ok()?;
+        let partition = shared.identity.cluster.map.partition_of(&key);
+        shared.identity.place_in(partition)?;
+        if request.path == "/" || request.field(PING_HEADER.as_str()).is_some() {
+            return None;
+        }
+        let (method, headers) = (read_method(request), read_fields(request));
+        Some(async move {
+            let response = read(shared, partition, &key, &method, &headers).await;
+            Shortcut::Answer(ShortAnswer::of(response, method == Method::HEAD))
+        })
+    }
+
     async fn call(&self, request: Request<Incoming>, _from: ConnectionInfo) -> Response<Body> {
         if request.headers().contains_key(PING_HEADER) {
             return response::empty(StatusCode::NO_CONTENT);
@@ -139,15 +187,33 @@ impl Service for SyntheticService {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return not_allowed(READ_METHODS);
         }
-        let size =
-            Key::from_path(request.uri().path()).ok().and_then(|key| synthetic::size_of(&key));
-        let object = size.map(|size_bytes| Object {
-            version: Version::NONE,
-            meta: synthetic_meta(size_bytes),
-            source: Source::Synthetic,
-        });
+        let object = Key::from_path(request.uri().path()).ok().and_then(|key| synthetic(&key));
         respond(object, request.method(), request.headers())
     }
+
+    fn short<'s>(
+        &'s self,
+        request: &ShortRequest<'_>,
+        _from: ConnectionInfo,
+    ) -> Option<impl Future<Output = Shortcut> + Send + use<'s>> {
+        if request.field(PING_HEADER.as_str()).is_some() {
+            return None;
+        }
+        let object = synthetic(&Key::from_path(request.path).ok()?);
+        let response = respond(object, &read_method(request), &read_fields(request));
+        let answer = ShortAnswer::of(response, request.to_head);
+        Some(ready(Shortcut::Answer(answer)))
+    }
+}
+
+/// The object that is computed for `key`, if its name is a size.
+fn synthetic(key: &Key) -> Option<Object> {
+    let size_bytes = synthetic::size_of(key)?;
+    Some(Object {
+        version: Version::NONE,
+        meta: synthetic_meta(size_bytes),
+        source: Source::Synthetic,
+    })
 }
 
 impl Health for SyntheticService {

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use ashlar_lab::{
-    Chaos, CpuQuota, Delay, Engine, FaultAction, FrameMatch, FrontEnd, LabName, LabSpec,
+    Chaos, CpuQuota, Delay, Engine, FaultAction, FrameMatch, FrontEnd, LabName, LabSpec, Mode,
     Probability,
 };
 use std::ffi::OsString;
@@ -81,6 +81,12 @@ pub(super) struct UpArgs {
     /// What runs on the host `fe`
     #[arg(long, value_enum, default_value = "ashlar")]
     pub(super) front_end: FrontEndArg,
+    /// Whether clients' connections move to the storage nodes
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) mode: ModeArg,
+    /// Bodies from this size in bytes on flow past the front end; 0: all [default: the front end's]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) threshold_bytes: Option<u64>,
     /// Build hosts and configuration, but start no node
     #[arg(long)]
     pub(super) no_nodes: bool,
@@ -98,6 +104,16 @@ pub(super) enum EngineArg {
     Disk,
     /// GET /N answers N bytes; for benchmarks
     Synthetic,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum ModeArg {
+    /// Where the host can do it, for what is large
+    Auto,
+    /// As auto, and a host that cannot do it does not start
+    Handoff,
+    /// Never: the front end relays every byte
+    Relay,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -216,6 +232,11 @@ impl UpArgs {
                 FrontEndArg::Ashlar => FrontEnd::Ashlar,
                 FrontEndArg::None => FrontEnd::None,
             })
+            .mode(match self.mode {
+                ModeArg::Auto => Mode::Auto,
+                ModeArg::Handoff => Mode::Handoff,
+                ModeArg::Relay => Mode::Relay,
+            })
             .https(self.https)
             .start_nodes(!self.no_nodes)
             .xdp_ready(self.xdp_ready);
@@ -224,6 +245,9 @@ impl UpArgs {
         }
         if let Some(quota) = self.server_quota {
             spec = spec.server_quota(quota);
+        }
+        if let Some(threshold_bytes) = self.threshold_bytes {
+            spec = spec.threshold_bytes(threshold_bytes);
         }
         if let Some(threads) = self.threads {
             spec = spec.threads(threads);

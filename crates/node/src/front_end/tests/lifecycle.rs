@@ -92,6 +92,25 @@ fn a_drain_finishes_requests_under_way_and_closes_idle_connections() {
 }
 
 #[test]
+fn a_request_that_has_begun_when_the_drain_starts_is_answered() {
+    for request in [
+        "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let stack = Stack::new(1, take_and_answer);
+        let mut client = stack.client();
+        let (start, rest) = request.split_at(9);
+        client.send(start);
+        wait_for("the start", || stack.count("http_received_bytes_total") == 9);
+        stack.trigger.drain();
+        client.send(rest);
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+        assert_eq!(client.rest(), b"");
+    }
+}
+
+#[test]
 fn a_drain_does_not_wait_for_ever() {
     let mut stack = Stack::limited("drain_timeout_ms = 50", 1, |_, _| Reply::Silence);
     let mut client = stack.client();

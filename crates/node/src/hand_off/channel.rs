@@ -1,0 +1,308 @@
+//! A channel between two nodes: frames in both directions, for all moves of an event loop.
+//!
+//! A frame is its length in four bytes, little-endian, and its content: first a greeting from each
+//! side, then messages of moves. Whatever the peer sends that is none ends the channel, and every
+//! move on it is told.
+
+use super::{HandOff, arrive::Arrivals, hello::Hello, lock};
+use ashlar_fastpath::steering::Owner;
+use ashlar_handoff::protocol::{MESSAGE_BYTES_MAX, Message, MoveId, answer_unknown};
+use ashlar_object::NodeIndex;
+use bytes::{Buf, BytesMut};
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    net::TcpStream,
+    sync::{Notify, mpsc},
+    time::{sleep, sleep_until, timeout},
+};
+use zeroize::Zeroize;
+
+/// How long a peer may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the greeting may take.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Before a lost channel is opened again; doubles up to the second.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A channel on which more waits to be sent takes no further connections.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+/// The longest greeting.
+const HELLO_BYTES_MAX: usize = 4096;
+const LENGTH_BYTES: usize = 4;
+/// Room for what arrives.
+const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// One end of a channel.
+pub(super) struct Channel {
+    /// Whom it leads to.
+    pub(super) name: String,
+    /// The same, if that is a storage node.
+    pub(super) node: Option<NodeIndex>,
+    /// The event loop that it lives on.
+    pub(super) thread: usize,
+    /// The peer's host, as steering names it.
+    pub(super) owner: Owner,
+    /// Frames to send.
+    waiting: Mutex<Vec<u8>>,
+    wake: Notify,
+    /// Moves that this node offers, by number.
+    departures: Mutex<HashMap<MoveId, mpsc::UnboundedSender<Message>>>,
+    next_move: AtomicU64,
+    lost: AtomicBool,
+}
+
+/// A place among a channel's moves, as long as it lives.
+pub(super) struct Departing {
+    pub(super) channel: Arc<Channel>,
+    pub(super) id: MoveId,
+    /// The peer's messages; ends when the channel is lost.
+    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+}
+
+impl Channel {
+    /// Begins a move; none if the channel is lost or overfull.
+    pub(super) fn depart(self: &Arc<Self>) -> Option<Departing> {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let id = MoveId(self.next_move.fetch_add(1, Relaxed));
+        lock(&self.departures).insert(id, sender);
+        let departing = Departing { channel: Arc::clone(self), id, inbox };
+        let room = lock(&self.waiting).len() < WAITING_BYTES_MAX;
+        // Looked at after the insertion: whoever ends the channel clears what was inserted before.
+        (room && !self.lost.load(Relaxed)).then_some(departing)
+    }
+
+    /// Sends a message of a move.
+    pub(super) fn send(&self, id: MoveId, message: &Message) {
+        let content = message.encode(id);
+        self.send_frame(&content);
+    }
+
+    fn send_frame(&self, content: &[u8]) {
+        let mut waiting = lock(&self.waiting);
+        waiting.extend_from_slice(&(content.len() as u32).to_le_bytes());
+        waiting.extend_from_slice(content);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Gives a message to the move that it is about.
+    fn deliver(&self, id: MoveId, message: Message) {
+        let unknown = match lock(&self.departures).get(&id) {
+            Some(departure) => departure.send(message).err().map(|refused| refused.0),
+            None => Some(message),
+        };
+        if let Some(answer) = unknown.as_ref().and_then(answer_unknown) {
+            self.send(id, &answer);
+        }
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Relaxed);
+        lock(&self.departures).clear();
+        self.wake.notify_one();
+    }
+}
+
+impl Drop for Departing {
+    fn drop(&mut self) {
+        lock(&self.channel.departures).remove(&self.id);
+    }
+}
+
+/// Keeps a channel from event loop `thread` to a storage node, for ever.
+pub(crate) async fn maintain(hand_off: Arc<HandOff>, node: NodeIndex, thread: usize) {
+    let mut pause = RECONNECT_PAUSE;
+    loop {
+        let started = Instant::now();
+        match open(&hand_off, node, thread).await {
+            Ok(()) => {}
+            Err(problem) => {
+                let name = &hand_off.cluster.nodes[usize::from(node.0)].name;
+                tracing::debug!(node = name, problem, "no channel for hand-offs");
+            }
+        }
+        if started.elapsed() > RECONNECT_PAUSE_MAX {
+            pause = RECONNECT_PAUSE;
+        }
+        sleep(pause).await;
+        pause = (2 * pause).min(RECONNECT_PAUSE_MAX);
+    }
+}
+
+/// Opens a channel and runs it to its end.
+async fn open(hand_off: &Arc<HandOff>, node: NodeIndex, thread: usize) -> Result<(), String> {
+    let peer = &hand_off.cluster.nodes[usize::from(node.0)];
+    let address = peer.handoff.ok_or("the node takes no connections")?;
+    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            // Nobody listens: the process has ended, and its connections with it.
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                hand_off.owner_is_gone(node);
+            }
+            return Err(error.to_string());
+        }
+        Err(_) => return Err("connecting takes too long".into()),
+    };
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let stream = hand_off.identity.connect(stream, &peer.name).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    run(hand_off, stream, peer.name.clone(), thread).await
+}
+
+/// Serves a channel that a peer opens.
+pub(crate) async fn accept(hand_off: Arc<HandOff>, stream: TcpStream, thread: usize) {
+    let from: Option<IpAddr> = stream.peer_addr().ok().map(|address| address.ip());
+    let accepted = async {
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let accepted = hand_off.identity.accept(stream).await;
+        let (stream, name) = accepted.map_err(|error| error.to_string())?;
+        run(&hand_off, stream, name, thread).await
+    };
+    if let Err(problem) = accepted.await {
+        tracing::debug!(?from, problem, "a channel for hand-offs ended");
+    }
+}
+
+/// Greets, and runs the channel to its end.
+async fn run<S>(
+    hand_off: &Arc<HandOff>,
+    stream: S,
+    name: String,
+    thread: usize,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut reader, mut writer) = split(stream);
+    let mut received = BytesMut::new();
+    let greeting = async {
+        let service = hand_off.service.clone();
+        let hello = Hello::new(&hand_off.cluster.id, hand_off.owner, service).encode();
+        writer.write_all(&(hello.len() as u32).to_le_bytes()).await?;
+        writer.write_all(&hello).await?;
+        writer.flush().await?;
+        read_frame(&mut reader, &mut received, HELLO_BYTES_MAX).await
+    };
+    let hello = timeout(HELLO_TIMEOUT, greeting).await.map_err(|_| "no greeting came")?;
+    let hello = hello.map_err(|error| error.to_string())?;
+    let hello = Hello::decode(&hello, &hand_off.cluster.id)?;
+    let node = hand_off.cluster.map.node_named(&name);
+    if let Some(service) = &hello.service
+        && node.is_none()
+    {
+        hand_off.prepare(service)?;
+    }
+    let channel = Arc::new(Channel {
+        name,
+        node,
+        thread,
+        owner: hello.owner(),
+        waiting: Mutex::default(),
+        wake: Notify::new(),
+        departures: Mutex::default(),
+        next_move: AtomicU64::new(1),
+        lost: AtomicBool::new(false),
+    });
+    tracing::debug!(peer = channel.name, thread, "a channel for hand-offs is open");
+    lock(&hand_off.peers).insert(Arc::clone(&channel));
+    let writing = tokio::spawn(write(Arc::clone(&channel), writer));
+    let mut arrivals = Arrivals::new(Arc::clone(hand_off), Arc::clone(&channel));
+    let end = read(&channel, &mut reader, &mut received, &mut arrivals).await;
+    hand_off.channel_lost(&channel);
+    channel.lose();
+    writing.abort();
+    arrivals.channel_lost();
+    end.map_err(|error| error.to_string())
+}
+
+/// Sends frames until the channel is lost.
+async fn write<S: AsyncWrite>(channel: Arc<Channel>, mut writer: WriteHalf<S>) {
+    while !channel.lost.load(Relaxed) {
+        let mut frames = std::mem::take(&mut *lock(&channel.waiting));
+        if frames.is_empty() {
+            channel.wake.notified().await;
+            continue;
+        }
+        let sent = async {
+            writer.write_all(&frames).await?;
+            writer.flush().await
+        };
+        let sent = sent.await;
+        // Images hold keys.
+        frames.zeroize();
+        if sent.is_err() {
+            // The reader notices as well.
+            return;
+        }
+    }
+}
+
+/// Receives frames until the channel ends.
+async fn read<S: AsyncRead>(
+    channel: &Arc<Channel>,
+    reader: &mut ReadHalf<S>,
+    received: &mut BytesMut,
+    arrivals: &mut Arrivals,
+) -> io::Result<()> {
+    loop {
+        while let Some(mut content) = take_frame(received, MESSAGE_BYTES_MAX)? {
+            let decoded = Message::decode(&content);
+            content.as_mut().zeroize();
+            let (id, message) = decoded.map_err(io::Error::other)?;
+            match message {
+                Message::Offer { .. } | Message::Cancel | Message::Go { .. } => {
+                    arrivals.handle(id, message);
+                }
+                Message::Imported | Message::Refused { .. } | Message::Taken => {
+                    channel.deliver(id, message);
+                }
+            }
+        }
+        let deadline = arrivals.deadline();
+        received.reserve(RECEIVE_BYTES);
+        tokio::select! {
+            bytes = reader.read_buf(received) => if bytes? == 0 { return Ok(()) },
+            () = sleep_until(deadline.into()) => arrivals.handle_timeouts(),
+        }
+    }
+}
+
+/// The first frame, if it is whole.
+fn take_frame(received: &mut BytesMut, bytes_max: usize) -> io::Result<Option<BytesMut>> {
+    let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > bytes_max {
+        return Err(io::Error::other(format!("a frame of {length} bytes is too long")));
+    }
+    if received.len() < LENGTH_BYTES + length {
+        return Ok(None);
+    }
+    received.advance(LENGTH_BYTES);
+    Ok(Some(received.split_to(length)))
+}
+
+async fn read_frame(
+    reader: &mut (impl AsyncRead + Unpin),
+    received: &mut BytesMut,
+    bytes_max: usize,
+) -> io::Result<BytesMut> {
+    loop {
+        if let Some(content) = take_frame(received, bytes_max)? {
+            return Ok(content);
+        }
+        if reader.read_buf(received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Connections that leave: the shell of the protocol's exporter.
+
+use super::{HERE, HandOff, Lingering, channel::Departing, control::Answer, lock};
+use crate::serve::{ClientStream, ConnectionInfo, Departure, Flow, SealedStream, Target};
+use ashlar_fastpath::steering::{FlowKey, Operation, Reply, ResultCode};
+use ashlar_handoff::{
+    SecretBytes,
+    image::{ClientNotes, ConnectionImage, TcpImage},
+    protocol::{Exporter, ExporterOutput, Outcome, Owner, Steered},
+    tls::TlsImage,
+};
+use ashlar_net::repair::{self, Frozen, unsent_bytes};
+use std::{
+    future::pending,
+    io, net,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, sleep_until},
+};
+
+/// Between two looks at whether all that was written has been sent.
+const UNSENT_PAUSE: Duration = Duration::from_micros(500);
+
+impl HandOff {
+    /// Moves a connection to another node, or gives it back.
+    pub(crate) async fn depart(
+        self: &Arc<Self>,
+        departure: Departure,
+        connection: ConnectionInfo,
+    ) -> Result<(), Departure> {
+        let origin = self.origin(connection.flow.origin);
+        let target = departure.target;
+        let channel = lock(&self.peers).find(target, &origin.name, connection.thread);
+        let Some(departing) = channel.and_then(|channel| channel.depart()) else {
+            self.stages.kept("no_channel");
+            return Err(departure);
+        };
+        let taken_apart = match Socketless::take_apart(departure) {
+            Ok(taken_apart) => taken_apart,
+            Err(error) => {
+                tracing::debug!(%error, "a connection is lost on its departure");
+                return Ok(());
+            }
+        };
+        let (stream, rest) = taken_apart;
+        let started = Instant::now();
+        let is_home = connection.flow.origin == HERE;
+        let exporter = Exporter::new(self.now_ms(), connection.flow.epoch, is_home, self.timeouts);
+        let client = ClientNotes {
+            front_end: origin.name,
+            connection: 0,
+            requests: 0,
+            moves: connection.flow.moves + 1,
+        };
+        let steering = origin.steering;
+        let key = FlowKey::new(connection.peer, connection.flow.service);
+        Move {
+            hand_off: self,
+            departing,
+            exporter,
+            socket: Socket::Alive(stream),
+            rest,
+            image: None,
+            client,
+            steering,
+            key,
+            flow: connection.flow,
+            thread: connection.thread,
+            asked: None,
+            started,
+            step: started,
+            outcome: None,
+        }
+        .run()
+        .await
+    }
+}
+
+/// A connection without its socket.
+struct Socketless {
+    target: Target,
+    tls: Option<TlsImage>,
+    /// Plaintext that nobody has processed.
+    opened: Vec<u8>,
+    /// Bytes off the wire that nobody has processed.
+    received: Vec<u8>,
+    finished: bool,
+}
+
+impl Socketless {
+    /// Separates a connection from its event loop.
+    fn take_apart(departure: Departure) -> io::Result<(net::TcpStream, Self)> {
+        let Departure { target, stream, received, finished, .. } = departure;
+        Ok(match stream {
+            ClientStream::Plain(stream) => {
+                let rest = Self { target, tls: None, opened: Vec::new(), received, finished };
+                (stream.into_std()?, rest)
+            }
+            ClientStream::Sealed(stream) => {
+                let parts = stream.into_parts();
+                // What the server has read comes before what the stream holds.
+                let mut opened = received;
+                opened.extend_from_slice(&parts.opened);
+                let rest = Self {
+                    target,
+                    tls: Some(parts.tls),
+                    opened,
+                    received: parts.received,
+                    finished: parts.finished,
+                };
+                (parts.stream.into_std()?, rest)
+            }
+            ClientStream::Tls(_) => unreachable!("the library's connections do not move"),
+        })
+    }
+
+    /// Puts the connection together again.
+    fn with(self, stream: net::TcpStream, flow: Flow) -> io::Result<Departure> {
+        let Self { target, tls, opened, received, finished } = self;
+        let stream = TcpStream::from_std(stream)?;
+        Ok(match tls {
+            None => {
+                let stream = ClientStream::Plain(stream);
+                Departure { target, stream, received, finished, flow }
+            }
+            Some(tls) => {
+                let stream = SealedStream::new(stream, tls, Vec::new(), received);
+                let stream = ClientStream::Sealed(Box::new(stream.finished_if(finished)));
+                Departure { target, stream, received: opened, finished: false, flow }
+            }
+        })
+    }
+}
+
+/// The client's socket, as far as the move has come.
+enum Socket {
+    Alive(net::TcpStream),
+    Frozen(Frozen<net::TcpStream>),
+    Gone,
+}
+
+/// One connection on its way.
+struct Move<'a> {
+    hand_off: &'a Arc<HandOff>,
+    departing: Departing,
+    exporter: Exporter,
+    socket: Socket,
+    rest: Socketless,
+    /// The socket's state as it was exported.
+    image: Option<TcpImage>,
+    client: ClientNotes,
+    /// Where steering takes control datagrams.
+    steering: net::SocketAddr,
+    key: FlowKey,
+    flow: Flow,
+    thread: usize,
+    /// The epoch of a request to steering, and its answer to come.
+    asked: Option<(u64, Answer)>,
+    started: Instant,
+    /// When the present stage began.
+    step: Instant,
+    outcome: Option<Outcome>,
+}
+
+impl Move<'_> {
+    async fn run(mut self) -> Result<(), Departure> {
+        loop {
+            while let Some(output) = self.exporter.poll_output() {
+                self.perform(output).await;
+            }
+            if let Some(outcome) = self.outcome.take() {
+                return self.finish(outcome);
+            }
+            let at_ms = self.exporter.poll_timeout().expect("the move is not over");
+            let deadline = self.hand_off.instant(at_ms);
+            let answer = async {
+                match &mut self.asked {
+                    Some((epoch, answer)) => (*epoch, answer.await),
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.departing.inbox.recv() => {
+                    let now_ms = self.hand_off.now_ms();
+                    match message {
+                        Some(message) => self.exporter.handle_message(now_ms, &message),
+                        None => {
+                            self.exporter.handle_channel_lost(now_ms);
+                            // It ends once: without this it would be told again and again.
+                            self.departing.inbox = tokio::sync::mpsc::unbounded_channel().1;
+                        }
+                    }
+                }
+                (epoch, reply) = answer => {
+                    self.asked = None;
+                    self.steered(epoch, reply);
+                }
+                () = sleep_until(deadline.into()) => {
+                    self.exporter.handle_timeout(self.hand_off.now_ms());
+                }
+            }
+        }
+    }
+
+    async fn perform(&mut self, output: ExporterOutput) {
+        match output {
+            ExporterOutput::Freeze => self.freeze().await,
+            ExporterOutput::Export => {
+                let image = self.export();
+                self.stage(|stages| &stages.export);
+                self.exporter.handle_exported(self.hand_off.now_ms(), image);
+            }
+            ExporterOutput::Send(message) => {
+                self.departing.channel.send(self.departing.id, &message);
+            }
+            ExporterOutput::CheckReceiveSequence => {
+                self.stage(|stages| &stages.offer);
+                let moved = self.has_moved();
+                self.exporter.handle_receive_sequence(self.hand_off.now_ms(), moved);
+            }
+            ExporterOutput::Point { owner, epoch } => self.point(owner, epoch),
+            ExporterOutput::Thaw => self.thaw(),
+            ExporterOutput::Reset => {
+                if let Socket::Frozen(frozen) = self.take_socket()
+                    && let Err(error) = frozen.reset()
+                {
+                    tracing::debug!(%error, "a client is not told that its connection is lost");
+                }
+            }
+            ExporterOutput::CloseSilently => {
+                if let Socket::Frozen(frozen) = self.take_socket() {
+                    frozen.close_silently();
+                }
+            }
+            ExporterOutput::Report(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    async fn freeze(&mut self) {
+        let Socket::Alive(stream) = self.take_socket() else {
+            unreachable!("a move begins with a living socket");
+        };
+        let deadline_ms = self.exporter.poll_timeout().expect("freezing has a deadline");
+        let deadline = self.hand_off.instant(deadline_ms);
+        while unsent_bytes(&stream).is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
+            sleep(UNSENT_PAUSE).await;
+        }
+        self.stage(|stages| &stages.drain);
+        let frozen = match repair::freeze(stream) {
+            Ok(frozen) => {
+                self.socket = Socket::Frozen(frozen);
+                true
+            }
+            Err(failed) => {
+                tracing::debug!(error = %failed.error, flow = %self.key, "a connection cannot be frozen");
+                self.socket = Socket::Alive(failed.socket);
+                false
+            }
+        };
+        self.stage(|stages| &stages.freeze);
+        self.exporter.handle_frozen(self.hand_off.now_ms(), frozen);
+    }
+
+    /// The connection as it travels; none if it is not one that moves.
+    fn export(&mut self) -> Option<SecretBytes> {
+        let Socket::Frozen(frozen) = &self.socket else { return None };
+        let export = frozen.export().inspect_err(|error| {
+            tracing::debug!(%error, flow = %self.key, "a connection cannot be exported");
+        });
+        let export = export.ok()?;
+        let mut received =
+            SecretBytes::with_capacity(self.rest.received.len() + export.received.len());
+        received.extend_from_slice(&self.rest.received);
+        received.extend_from_slice(&export.received);
+        self.image = Some(export.tcp.clone());
+        let image = ConnectionImage {
+            epoch: self.flow.epoch,
+            tcp: export.tcp,
+            received,
+            opened: self.rest.opened.as_slice().into(),
+            peer_finished: export.peer_finished || self.rest.finished,
+            tls: self.rest.tls.clone(),
+            client: self.client.clone(),
+            steering: self.steering,
+        };
+        match image.check() {
+            Ok(()) => Some(image.encode()),
+            Err(error) => {
+                tracing::debug!(%error, flow = %self.key, "a connection does not fit an image");
+                None
+            }
+        }
+    }
+
+    fn has_moved(&self) -> bool {
+        match (&self.socket, &self.image) {
+            (Socket::Frozen(frozen), Some(image)) => {
+                // What cannot be looked at may have moved.
+                frozen.receive_sequence_moved(image).unwrap_or(true)
+            }
+            _ => true,
+        }
+    }
+
+    /// Asks steering to follow one of the two owners.
+    fn point(&mut self, owner: Owner, epoch: u64) {
+        let owner = match owner {
+            Owner::Importer => self.departing.channel.owner,
+            _ => self.hand_off.owner,
+        };
+        let closing = self.rest.finished;
+        let operation = Operation::Point { flow: self.key, owner, epoch, closing };
+        let control = &self.hand_off.control;
+        match control.execute_here(self.thread, self.flow.origin, &operation) {
+            Some(reply) => self.steered(epoch, reply),
+            None => {
+                self.asked = Some((epoch, control.execute(self.thread, self.steering, operation)));
+            }
+        }
+    }
+
+    /// Steering has answered, or not.
+    fn steered(&mut self, answers_epoch: u64, reply: Option<Reply>) {
+        let Some(reply) = reply else { return };
+        let (epoch, owner) = match (reply.result, reply.state) {
+            (ResultCode::Busy | ResultCode::WrongIncarnation, _) => return,
+            (_, Some(state)) if state.owner.id == self.departing.channel.owner.id => {
+                (state.epoch, Owner::Importer)
+            }
+            (_, Some(state)) if state.owner.id == self.hand_off.owner.id => {
+                (state.epoch, Owner::Exporter)
+            }
+            (_, Some(state)) => (state.epoch, Owner::Other),
+            (_, None) => (0, Owner::Nobody),
+        };
+        self.stage(|stages| &stages.point);
+        let steered = Steered { answers_epoch, epoch, owner };
+        self.exporter.handle_steered(self.hand_off.now_ms(), steered);
+    }
+
+    fn thaw(&mut self) {
+        self.socket = match self.take_socket() {
+            Socket::Frozen(frozen) => match frozen.thaw() {
+                Ok(stream) => Socket::Alive(stream),
+                Err(error) => {
+                    tracing::warn!(%error, flow = %self.key, "a connection cannot be thawed");
+                    Socket::Gone
+                }
+            },
+            socket => socket,
+        };
+    }
+
+    fn finish(self, outcome: Outcome) -> Result<(), Departure> {
+        let stages = &self.hand_off.stages;
+        match outcome {
+            Outcome::Moved { .. } => {
+                stages.go.observe(self.step.elapsed());
+                stages.moved(self.started.elapsed());
+                self.linger();
+                Ok(())
+            }
+            Outcome::Kept { epoch, cause } => {
+                tracing::debug!(flow = %self.key, %cause, "a connection stays");
+                stages.kept(cause_name(&cause));
+                let Socket::Alive(stream) = self.socket else { return Ok(()) };
+                let flow = Flow { epoch, ..self.flow };
+                match self.rest.with(stream, flow) {
+                    Ok(departure) => Err(departure),
+                    Err(error) => {
+                        tracing::warn!(%error, flow = %self.key, "a connection is lost");
+                        Ok(())
+                    }
+                }
+            }
+            Outcome::Ended { cause } => {
+                tracing::info!(flow = %self.key, %cause, "a connection is lost on its way");
+                stages.ended();
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps the frozen socket, which answers nothing, until no packet can come to it any more.
+    fn linger(self) {
+        let Self { mut exporter, socket, key, hand_off, departing, .. } = self;
+        let Socket::Frozen(frozen) = socket else { return };
+        let lingering: Lingering = Arc::new(Mutex::new(Some(frozen)));
+        let hand_off = Arc::clone(hand_off);
+        lock(&hand_off.lingering).insert(key, Arc::clone(&lingering));
+        tokio::spawn(async move {
+            while let Some(at_ms) = exporter.poll_timeout() {
+                sleep_until(hand_off.instant(at_ms).into()).await;
+                exporter.handle_timeout(hand_off.now_ms());
+                while exporter.poll_output().is_some() {
+                    if let Some(frozen) = lock(&lingering).take() {
+                        frozen.close_silently();
+                    }
+                }
+            }
+            drop(departing);
+            let mut all = lock(&hand_off.lingering);
+            if all.get(&key).is_some_and(|present| Arc::ptr_eq(present, &lingering)) {
+                all.remove(&key);
+            }
+        });
+    }
+
+    fn take_socket(&mut self) -> Socket {
+        std::mem::replace(&mut self.socket, Socket::Gone)
+    }
+
+    /// Ends a stage and begins the next.
+    fn stage(&mut self, stage: impl Fn(&super::Stages) -> &super::stages::Stage) {
+        let now = Instant::now();
+        stage(&self.hand_off.stages).observe(now - self.step);
+        self.step = now;
+    }
+}
+
+/// A cause as a label of metrics.
+fn cause_name(cause: &ashlar_handoff::protocol::Cause) -> &'static str {
+    use ashlar_handoff::protocol::Cause;
+    match cause {
+        Cause::FreezeTimeout | Cause::NotFrozen => "not_frozen",
+        Cause::ExportTimeout | Cause::NotExported => "not_exported",
+        Cause::Refused(_) => "refused",
+        Cause::ChannelLost => "channel_lost",
+        Cause::ReceiveSequenceMoved => "bytes_arrived",
+        Cause::SteeringFull => "steering_full",
+        Cause::SteeringSilent => "steering_silent",
+        _ => "other",
+    }
+}

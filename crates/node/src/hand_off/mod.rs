@@ -1,0 +1,243 @@
+//! Connections that move: from the front end to the storage node that owns the object, from storage
+//! node to storage node, and back.
+//!
+//! - [`channel`] carries the owners' conversation, one connection for each event loop and peer,
+//! - [`peers`] keeps the channels,
+//! - [`depart`] and [`arrive`] are the shells of the protocol's two machines,
+//! - [`control`] tells steering where a flow's frames go,
+//! - [`stages`] measures.
+//!
+//! The protocol, and the duties of its shells, are in [`ashlar_handoff::protocol`].
+
+mod arrive;
+mod channel;
+mod control;
+mod depart;
+mod hello;
+mod peers;
+mod route;
+mod stages;
+mod start;
+
+pub(crate) use control::Control;
+pub(crate) use hello::Service as ServiceAddresses;
+pub(crate) use stages::Stages;
+pub(crate) use start::{HandOffError, front_end, storage};
+
+use crate::{
+    config::Cluster,
+    serve::{Adopt, ConnectionInfo},
+};
+use ashlar_fastpath::steering::{FlowKey, MacAddress, Operation, Owner};
+use ashlar_handoff::protocol::Timeouts;
+use ashlar_kernel::steering::Steering;
+use ashlar_net::{channel_identity::ChannelIdentity, repair::Frozen};
+use ashlar_object::NodeIndex;
+use channel::Channel;
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// The front ends whose connections a storage node can tell apart.
+const ORIGINS_MAX: usize = 1024;
+/// How long the last packets of a connection may be under way.
+const FORGET_DELAY: Duration = Duration::from_secs(5);
+/// Connections for which that is waited for at one time.
+const FORGETTING_MAX: usize = 1 << 16;
+/// This process, as the origin of a connection.
+pub(crate) const HERE: u16 = 0;
+
+/// What a process needs to give connections away and to take them.
+pub(crate) struct HandOff {
+    /// Who this node is to its peers.
+    identity: ChannelIdentity,
+    cluster: Cluster,
+    /// This host, as steering names it.
+    owner: Owner,
+    /// This node, if it is a storage node.
+    node: Option<NodeIndex>,
+    /// What a front end tells the nodes that it gives connections to.
+    service: Option<ServiceAddresses>,
+    control: Control,
+    timeouts: Timeouts,
+    /// Bodies from this size on flow past the front end.
+    pub(crate) threshold_bytes: u64,
+    /// The zero of the protocol's clock.
+    started: Instant,
+    stages: Stages,
+    peers: Mutex<peers::Peers>,
+    /// Front ends, by the number that connections carry; the first is this process.
+    origins: Mutex<Vec<Origin>>,
+    /// Frozen sockets of connections that have gone, by flow.
+    lingering: Mutex<HashMap<FlowKey, Lingering>>,
+    /// Packets of which listeners come here.
+    routes: Mutex<route::Routes>,
+    /// This process's steering, if there is one.
+    steering: OnceLock<Arc<Mutex<Steering>>>,
+    /// Flows to be forgotten that are waited for.
+    forgetting: AtomicUsize,
+    /// Serves connections that arrive.
+    adopter: OnceLock<Arc<dyn Adopt>>,
+}
+
+/// A front end that connections came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    name: String,
+    /// Where its steering takes control datagrams.
+    steering: SocketAddr,
+}
+
+/// A frozen socket that outlives its connection's move; taken out by who closes it.
+type Lingering = Arc<Mutex<Option<Frozen<TcpStream>>>>;
+
+/// Everything that [`HandOff`] starts with.
+pub(crate) struct Parts {
+    pub(crate) identity: ChannelIdentity,
+    pub(crate) cluster: Cluster,
+    pub(crate) mac: MacAddress,
+    pub(crate) node: Option<NodeIndex>,
+    pub(crate) service: Option<ServiceAddresses>,
+    pub(crate) control: Control,
+    pub(crate) threshold_bytes: u64,
+    pub(crate) stages: Stages,
+}
+
+impl HandOff {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { identity, cluster, mac, node, service, control, threshold_bytes, stages } =
+            parts;
+        let id = node.map_or(FRONT_END_ID, owner_id);
+        let here = Origin {
+            name: identity.node_name().to_string(),
+            steering: service.as_ref().map_or(NOWHERE, |service| service.steering),
+        };
+        Arc::new(Self {
+            identity,
+            cluster,
+            owner: Owner { mac, id },
+            node,
+            service,
+            control,
+            timeouts: Timeouts::default(),
+            threshold_bytes,
+            started: Instant::now(),
+            stages,
+            peers: Mutex::default(),
+            origins: Mutex::new(vec![here]),
+            lingering: Mutex::default(),
+            routes: Mutex::default(),
+            steering: OnceLock::new(),
+            forgetting: AtomicUsize::new(0),
+            adopter: OnceLock::new(),
+        })
+    }
+
+    /// Forgets flows of owners that die.
+    fn look_after_with(&self, steering: Arc<Mutex<Steering>>) {
+        assert!(self.steering.set(steering).is_ok(), "there is one steering");
+    }
+
+    /// A storage node's process has ended: its connections are answered by this host, with resets.
+    fn owner_is_gone(&self, node: NodeIndex) {
+        if lock(&self.peers).reaches(node) {
+            return;
+        }
+        let Some(steering) = self.steering.get() else { return };
+        match lock(steering).forget_owner(owner_id(node)) {
+            Ok(0) => {}
+            Ok(flows) => tracing::info!(flows, node = node.0, "connections of a lost node end"),
+            Err(error) => tracing::warn!(%error, "steering's flows cannot be looked through"),
+        }
+    }
+
+    /// A front end says where its clients come in.
+    fn prepare(&self, service: &ServiceAddresses) -> Result<(), String> {
+        let mut routes = lock(&self.routes);
+        service.listeners.iter().try_for_each(|listener| routes.add(*listener))
+    }
+
+    /// A connection has ended here. Steering forgets it when nothing of it can come any more.
+    pub(crate) fn ended(self: &Arc<Self>, connection: ConnectionInfo) {
+        let flow = connection.flow;
+        if flow.moves == 0 || self.forgetting.load(Relaxed) >= FORGETTING_MAX {
+            // Steering does not know it, or finds out by itself.
+            return;
+        }
+        self.forgetting.fetch_add(1, Relaxed);
+        let hand_off = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep(FORGET_DELAY).await;
+            let key = FlowKey::new(connection.peer, flow.service);
+            let operation = Operation::Forget { flow: key, epoch: flow.epoch };
+            let control = &hand_off.control;
+            if control.execute_here(connection.thread, flow.origin, &operation).is_none() {
+                let steering = hand_off.origin(flow.origin).steering;
+                // If it does not hear, it finds out by itself.
+                let _ = control.execute(connection.thread, steering, operation).await;
+            }
+            hand_off.forgetting.fetch_sub(1, Relaxed);
+        });
+    }
+
+    /// Gives connections that arrive to `adopter`. Once, before any can arrive.
+    pub(crate) fn adopt_with(&self, adopter: Arc<dyn Adopt>) {
+        assert!(self.adopter.set(adopter).is_ok(), "there is one adopter");
+    }
+
+    /// The protocol's clock.
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// When the protocol's clock shows `at_ms`.
+    fn instant(&self, at_ms: u64) -> Instant {
+        self.started + Duration::from_millis(at_ms)
+    }
+
+    /// The number of a front end; none if there are too many.
+    fn origin_number(&self, name: &str, steering: SocketAddr) -> Option<u16> {
+        let mut origins = lock(&self.origins);
+        let origin = Origin { name: name.into(), steering };
+        let known = origins.iter().position(|known| *known == origin);
+        let number = known.or_else(|| {
+            (origins.len() < ORIGINS_MAX).then(|| {
+                origins.push(origin);
+                origins.len() - 1
+            })
+        })?;
+        Some(number as u16)
+    }
+
+    fn origin(&self, number: u16) -> Origin {
+        lock(&self.origins)[usize::from(number)].clone()
+    }
+
+    fn channel_lost(&self, channel: &Arc<Channel>) {
+        lock(&self.peers).remove(channel);
+    }
+}
+
+/// Nobody takes control datagrams for connections that began here.
+const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+/// How steering numbers a front end among the owners of its own flows.
+pub(crate) const FRONT_END_ID: u16 = 0;
+
+/// How steering numbers a storage node.
+pub(crate) fn owner_id(node: NodeIndex) -> u16 {
+    node.0 + 1
+}
+
+/// A lock whose holder never panics in a way that leaves nonsense behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
