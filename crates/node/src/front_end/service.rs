@@ -130,6 +130,18 @@ impl FrontEnd {
         line
     }
 
+    /// Whether a node that a request for an object needs is known to answer. True of other requests.
+    pub(crate) fn reaches(&self, method: &str, path: &str) -> bool {
+        let Some(key) = Key::from_path(path).ok().filter(|_| path != "/") else { return true };
+        let chain = self.0.map.chain(self.0.map.partition_of(&key));
+        let usable = |node: &NodeIndex| self.0.states.is_usable(*node);
+        match method {
+            "GET" | "HEAD" => chain.iter().any(usable),
+            "PUT" | "DELETE" => usable(&chain[0]),
+            _ => true,
+        }
+    }
+
     /// The field that a response to a request with these fields must carry.
     pub(crate) fn request_id(headers: &HeaderMap) -> (HeaderName, HeaderValue) {
         let id = RequestId::of(headers.get(REQUEST_ID).map(HeaderValue::as_bytes));

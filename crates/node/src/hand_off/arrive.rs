@@ -1,6 +1,6 @@
 //! Connections that arrive on a channel: the shell of the protocol's importer.
 
-use super::{HandOff, channel::Channel, lock};
+use super::{HandOff, channel::Channel};
 use crate::serve::{Arrival as Adopted, ClientStream, ConnectionInfo, Flow, Permit, SealedStream};
 use ashlar_fastpath::steering::FlowKey;
 use ashlar_handoff::{
@@ -173,12 +173,7 @@ impl Arrival {
         let adopter = hand_off.adopter.get().ok_or(Refusal::Unsupported)?;
         self.permit = Some(adopter.room()?);
         let flow = FlowKey::new(image.tcp.peer, image.tcp.local);
-        // The connection may have been here a moment ago.
-        if let Some(lingering) = lock(&hand_off.lingering).remove(&flow)
-            && let Some(frozen) = lock(&lingering).take()
-        {
-            frozen.close_silently();
-        }
+        hand_off.welcome_back(&flow, image.epoch);
         let imported = repair::import(&image.tcp, image.peer_finished).map_err(|error| {
             tracing::debug!(%flow, %error, "a connection cannot be imported");
             if is_in_use(&error) { Refusal::FlowInUse } else { Refusal::Kernel }

@@ -1,12 +1,12 @@
 //! Connections that leave: the shell of the protocol's exporter.
 
-use super::{HERE, HandOff, Lingering, channel::Departing, control::Answer, lock};
+use super::{HERE, HandOff, Lingering, Slot, channel::Departing, control::Answer, lock};
 use crate::serve::{ClientStream, ConnectionInfo, Departure, Flow, SealedStream, Target};
 use ashlar_fastpath::steering::{FlowKey, Operation, Reply, ResultCode};
 use ashlar_handoff::{
     SecretBytes,
     image::{ClientNotes, ConnectionImage, TcpImage},
-    protocol::{Exporter, ExporterOutput, Outcome, Owner, Steered},
+    protocol::{Cause, Exporter, ExporterOutput, Message, Outcome, Owner, Refusal, Steered},
     tls::TlsImage,
 };
 use ashlar_net::repair::{self, Frozen, unsent_bytes};
@@ -139,6 +139,8 @@ impl Socketless {
 enum Socket {
     Alive(net::TcpStream),
     Frozen(Frozen<net::TcpStream>),
+    /// Frozen, and closed by whoever brings the connection back here, if that comes first.
+    Given(Slot),
     Gone,
 }
 
@@ -214,6 +216,9 @@ impl Move<'_> {
                 self.exporter.handle_exported(self.hand_off.now_ms(), image);
             }
             ExporterOutput::Send(message) => {
+                if let Message::Go { epoch } = message {
+                    self.give(epoch);
+                }
                 self.departing.channel.send(self.departing.id, &message);
             }
             ExporterOutput::CheckReceiveSequence => {
@@ -224,14 +229,14 @@ impl Move<'_> {
             ExporterOutput::Point { owner, epoch } => self.point(owner, epoch),
             ExporterOutput::Thaw => self.thaw(),
             ExporterOutput::Reset => {
-                if let Socket::Frozen(frozen) = self.take_socket()
+                if let Some(frozen) = self.take_frozen()
                     && let Err(error) = frozen.reset()
                 {
                     tracing::debug!(%error, "a client is not told that its connection is lost");
                 }
             }
             ExporterOutput::CloseSilently => {
-                if let Socket::Frozen(frozen) = self.take_socket() {
+                if let Some(frozen) = self.take_frozen() {
                     frozen.close_silently();
                 }
             }
@@ -342,16 +347,40 @@ impl Move<'_> {
     }
 
     fn thaw(&mut self) {
-        self.socket = match self.take_socket() {
-            Socket::Frozen(frozen) => match frozen.thaw() {
-                Ok(stream) => Socket::Alive(stream),
-                Err(error) => {
-                    tracing::warn!(%error, flow = %self.key, "a connection cannot be thawed");
-                    Socket::Gone
-                }
-            },
-            socket => socket,
+        if let Socket::Alive(_) = self.socket {
+            return;
+        }
+        let thawed = self.take_frozen().map(Frozen::thaw);
+        self.socket = match thawed {
+            Some(Ok(stream)) => Socket::Alive(stream),
+            Some(Err(error)) => {
+                tracing::warn!(%error, flow = %self.key, "a connection cannot be thawed");
+                Socket::Gone
+            }
+            None => Socket::Gone,
         };
+    }
+
+    /// Lets the connection come back here from its next owner, even before that has confirmed.
+    fn give(&mut self, epoch: u64) {
+        if let Socket::Frozen(frozen) = self.take_socket() {
+            let socket: Slot = Arc::new(Mutex::new(Some(frozen)));
+            let lingering = Lingering { epoch, socket: Arc::clone(&socket) };
+            lock(&self.hand_off.lingering).insert(self.key, lingering);
+            self.socket = Socket::Given(socket);
+        }
+    }
+
+    /// The frozen socket, if it is still here.
+    fn take_frozen(&mut self) -> Option<Frozen<net::TcpStream>> {
+        match self.take_socket() {
+            Socket::Frozen(frozen) => Some(frozen),
+            Socket::Given(slot) => {
+                self.hand_off.forget_lingering(&self.key, &slot);
+                lock(&slot).take()
+            }
+            Socket::Alive(_) | Socket::Gone => None,
+        }
     }
 
     fn finish(self, outcome: Outcome) -> Result<(), Departure> {
@@ -387,25 +416,20 @@ impl Move<'_> {
     /// Keeps the frozen socket, which answers nothing, until no packet can come to it any more.
     fn linger(self) {
         let Self { mut exporter, socket, key, hand_off, departing, .. } = self;
-        let Socket::Frozen(frozen) = socket else { return };
-        let lingering: Lingering = Arc::new(Mutex::new(Some(frozen)));
+        let Socket::Given(slot) = socket else { return };
         let hand_off = Arc::clone(hand_off);
-        lock(&hand_off.lingering).insert(key, Arc::clone(&lingering));
         tokio::spawn(async move {
             while let Some(at_ms) = exporter.poll_timeout() {
                 sleep_until(hand_off.instant(at_ms).into()).await;
                 exporter.handle_timeout(hand_off.now_ms());
                 while exporter.poll_output().is_some() {
-                    if let Some(frozen) = lock(&lingering).take() {
+                    if let Some(frozen) = lock(&slot).take() {
                         frozen.close_silently();
                     }
                 }
             }
             drop(departing);
-            let mut all = lock(&hand_off.lingering);
-            if all.get(&key).is_some_and(|present| Arc::ptr_eq(present, &lingering)) {
-                all.remove(&key);
-            }
+            hand_off.forget_lingering(&key, &slot);
         });
     }
 
@@ -422,11 +446,12 @@ impl Move<'_> {
 }
 
 /// A cause as a label of metrics.
-fn cause_name(cause: &ashlar_handoff::protocol::Cause) -> &'static str {
-    use ashlar_handoff::protocol::Cause;
+fn cause_name(cause: &Cause) -> &'static str {
     match cause {
         Cause::FreezeTimeout | Cause::NotFrozen => "not_frozen",
         Cause::ExportTimeout | Cause::NotExported => "not_exported",
+        Cause::Refused(Refusal::FlowInUse) => "flow_in_use",
+        Cause::Refused(Refusal::Full | Refusal::Draining) => "no_room",
         Cause::Refused(_) => "refused",
         Cause::ChannelLost => "channel_lost",
         Cause::ReceiveSequenceMoved => "bytes_arrived",

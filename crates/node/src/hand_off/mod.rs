@@ -95,8 +95,19 @@ struct Origin {
     steering: SocketAddr,
 }
 
-/// A frozen socket that outlives its connection's move; taken out by who closes it.
-type Lingering = Arc<Mutex<Option<Frozen<TcpStream>>>>;
+/// A frozen socket whose connection belongs to another node, or soon will. It must be closed before
+/// the connection can come back.
+#[derive(Clone)]
+struct Lingering {
+    /// The epoch that the other node got the connection with: whoever offers it again has one that
+    /// is no lower.
+    epoch: u64,
+    /// Taken out by who closes it.
+    socket: Slot,
+}
+
+/// A frozen socket that two tasks may close.
+type Slot = Arc<Mutex<Option<Frozen<TcpStream>>>>;
 
 /// Everything that [`HandOff`] starts with.
 pub(crate) struct Parts {
@@ -218,6 +229,24 @@ impl HandOff {
 
     fn origin(&self, number: u16) -> Origin {
         lock(&self.origins)[usize::from(number)].clone()
+    }
+
+    /// Makes room for a connection that was here a moment ago.
+    fn welcome_back(&self, flow: &FlowKey, epoch: u64) {
+        let mut all = lock(&self.lingering);
+        if all.get(flow).is_some_and(|lingering| epoch >= lingering.epoch)
+            && let Some(lingering) = all.remove(flow)
+            && let Some(frozen) = lock(&lingering.socket).take()
+        {
+            frozen.close_silently();
+        }
+    }
+
+    fn forget_lingering(&self, flow: &FlowKey, socket: &Slot) {
+        let mut all = lock(&self.lingering);
+        if all.get(flow).is_some_and(|present| Arc::ptr_eq(&present.socket, socket)) {
+            all.remove(flow);
+        }
     }
 
     fn channel_lost(&self, channel: &Arc<Channel>) {

@@ -83,6 +83,10 @@ impl<L: Service> Service for Owner<L> {
         if self.is_local(head.method, path) {
             return Place::Here;
         }
+        if !self.front.reaches(head.method, path) {
+            // The front end may know better, and is the one to refuse.
+            return Place::At(Target::Origin);
+        }
         self.front.place(head, connection)
     }
 
