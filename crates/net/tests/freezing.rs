@@ -8,7 +8,7 @@ use ashlar_net::repair::{self, RepairError, unread_bytes, unsent_bytes};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use socket2::{SockFilter, SockRef};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use support::pattern::piece;
 use support::stream::{BusyClient, Server};
@@ -174,17 +174,16 @@ fn a_service_can_be_listened_at_again_beside_imported_and_thawed_connections() {
         return;
     }
     let network = Network::create(Family::V4);
-    let listen = |host| network.within(host, || TcpListener::bind(network.service()));
     let (_client, server) = network.connect();
     let server = repair::freeze(server).unwrap().thaw().unwrap();
-    drop(listen(Host::A).unwrap());
+    drop(network.listen(Host::A));
     // Also beside a listener.
-    let _listener = listen(Host::B).unwrap();
+    let listener = network.listen(Host::B);
     let frozen = repair::freeze(server).unwrap();
     let export = frozen.export().unwrap();
     let _server = network.finish_move(frozen, &export, Host::B);
-    drop(_listener);
-    listen(Host::B).unwrap();
+    drop(listener);
+    network.listen(Host::B);
 }
 
 #[test]
@@ -215,7 +214,7 @@ fn what_cannot_move_is_refused_and_goes_on() {
         state == "a connection in state LAST_ACK does not move" || state.contains("CLOSE"),
         "{state}"
     );
-    let listener = network.within(Host::A, || TcpListener::bind(network.service())).unwrap();
+    let listener = network.listen(Host::A);
     let refused = repair::freeze(listener).unwrap_err();
     assert_eq!(refused.error.to_string(), "a connection in state LISTEN does not move");
     let pipe = rustix::pipe::pipe().unwrap().0;

@@ -75,11 +75,11 @@ fn prepare(
     peer_finished: bool,
 ) -> Result<(), RepairError> {
     let handle = SockRef::from(&socket);
-    // Where it is not permitted, the address has to be one of this host's; `bind` tells.
-    let _ = match image.local {
-        SocketAddr::V4(_) => handle.set_ip_transparent_v4(true),
-        SocketAddr::V6(_) => handle.set_ip_transparent_v6(true),
-    };
+    // The service address is none of this host's.
+    match image.local {
+        SocketAddr::V4(_) => handle.set_ip_transparent_v4(true).step("IP_TRANSPARENT")?,
+        SocketAddr::V6(_) => handle.set_ip_transparent_v6(true).step("IPV6_TRANSPARENT")?,
+    }
     handle.set_tcp_nodelay(true).step("TCP_NODELAY")?;
     options::set_retransmission_timeout_max(socket, RETRANSMISSION_TIMEOUT_MAX_MS)?;
     if image.options.window_scale.is_none() {

@@ -1,10 +1,16 @@
 //! The service address on a storage node: clients' packets that arrive at this host's hardware address reach a socket here, and
 //! nobody but the front end answers for the address.
 //!
+//! A rule sends packets of TCP to the listener's address and port into a routing table of our own, where the address is one of this
+//! host's. Everywhere else it is not: neighbour discovery (ARP, NDP) asks without protocol and port, so this host neither answers for
+//! the address nor asks in its name, and it reaches the front end, whose only address it may be, by any other port.
+//!
 //! Limits first:
-//! - Needs `CAP_NET_ADMIN`, and a writable `/proc/sys` if the host's ARP settings are not what is needed already.
-//! - The ARP settings are those of the whole host, and stay when the address goes: other addresses may rest on them.
-//! - An address that a process left behind when it was killed is found and used by the next one, and stays.
+//! - Needs `CAP_NET_ADMIN`, and a kernel with policy routing (`CONFIG_IP_MULTIPLE_TABLES`, `CONFIG_IPV6_MULTIPLE_TABLES`).
+//! - Sockets must be transparent (`IP_TRANSPARENT`) to use the address; [`crate::repair::import`] makes them so.
+//! - This host's own programs are no clients of the listener any more: their connections come here, too, and are refused.
+//! - What a process left behind when it was killed is found and used by the next one, and stays. Of two processes that prepare the same
+//!   listener, the one that was first takes its route away when it ends.
 //! - The loopback interface must be up, and strict reverse-path filtering (`rp_filter=1`) must not see clients by another interface.
 
 mod interfaces;
@@ -12,117 +18,72 @@ mod netlink;
 
 pub use interfaces::{Interface, interface_of};
 
-use netlink::RouteSocket;
-use std::fs;
+use netlink::{Entry, RouteSocket};
 use std::io;
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 
-/// The interface whose addresses every other one answers packets for.
-const LOOPBACK: &str = "lo";
-
-/// Answer for addresses of the asked interface only: not for those of the loopback interface.
-const ARP_IGNORE: Setting = Setting { name: "arp_ignore", at_least: 1 };
-
-/// Ask with an address of the asking interface only. A question from the service address would tell everybody to send to this host.
-const ARP_ANNOUNCE: Setting = Setting { name: "arp_announce", at_least: 2 };
-
-/// Why a host cannot take packets for the service address.
+/// Why a host cannot take packets for a listener.
 #[derive(Debug, thiserror::Error)]
-pub enum ServiceAddressError {
-    /// The interfaces cannot be read.
-    #[error("cannot list the network interfaces: {0}")]
-    Interfaces(#[source] io::Error),
-    /// The address cannot be added.
-    #[error("cannot add {address} to the loopback interface: {source}")]
-    Add {
-        /// The service address.
-        address: IpAddr,
+pub enum ServiceRouteError {
+    /// The kernel cannot be asked.
+    #[error("cannot open a socket of rtnetlink: {0}")]
+    Socket(#[source] io::Error),
+    /// The route to this host is refused.
+    #[error("cannot add a route that takes packets for {listener} to this host: {source}")]
+    Route {
+        /// The front end's listener.
+        listener: SocketAddr,
         /// The kernel's reason.
         source: io::Error,
     },
-    /// The host would answer for the address in the front end's place.
-    #[error("cannot set {} to {value}: {source}", path.display())]
-    Setting {
-        /// The setting's file.
-        path: PathBuf,
-        /// What it must be at least.
-        value: u32,
-        /// The system's reason.
+    /// The rule that selects the packets is refused.
+    #[error("cannot add a rule for packets to {listener}: {source}")]
+    Rule {
+        /// The front end's listener.
+        listener: SocketAddr,
+        /// The kernel's reason.
         source: io::Error,
     },
 }
 
-/// Keeps the address. Dropping it removes the address, if it was not there before.
+/// Keeps packets for a listener coming to this host's sockets. Dropping it removes what it added.
 #[derive(Debug)]
-#[must_use = "the address goes when this is dropped"]
-pub struct ServiceAddress {
-    /// What was added, and a socket of the network namespace that it was added in.
-    added: Option<(RouteSocket, IpAddr)>,
+#[must_use = "the route goes when this is dropped"]
+pub struct ServiceRoute {
+    /// Of the network namespace that the entries were added in.
+    socket: RouteSocket,
+    listener: SocketAddr,
+    /// What was not there before, in the order in which it was added.
+    added: Vec<Entry>,
 }
 
-impl ServiceAddress {
-    /// Whether the address was not there before.
-    pub fn was_added(&self) -> bool {
-        self.added.is_some()
-    }
-}
-
-impl Drop for ServiceAddress {
+impl Drop for ServiceRoute {
     fn drop(&mut self) {
-        if let Some((socket, address)) = &self.added {
+        for entry in self.added.iter().rev() {
             // Best effort: somebody else may have removed it, and nobody is left to tell.
-            let _ = socket.remove_from_loopback(*address);
+            let _ = self.socket.remove(*entry, self.listener);
         }
     }
 }
 
-/// Makes this host take packets for `address`, without claiming it. Does nothing if the host claims it already: then an interface
-/// other than the loopback interface carries it. Can be called again.
+/// Makes this host take TCP packets for a front end's `listener`, without claiming its address. Changes nothing for a host that carries
+/// the address itself. Can be called again. Does not block.
 ///
 /// # Errors
-/// When the kernel refuses: mostly for lack of privileges.
-pub fn prepare_service_address(address: IpAddr) -> Result<ServiceAddress, ServiceAddressError> {
-    let carrier = interface_of(address).map_err(ServiceAddressError::Interfaces)?;
-    if carrier.is_some_and(|carrier| carrier.name != LOOPBACK) {
-        return Ok(ServiceAddress { added: None });
-    }
-    // Before the address is there, so that it is never answered for. Neighbour discovery (IPv6) does what is needed by itself.
-    if address.is_ipv4() {
-        ARP_IGNORE.ensure()?;
-        ARP_ANNOUNCE.ensure()?;
-    }
-    let failed = |source: io::Error| ServiceAddressError::Add { address, source };
-    let socket = RouteSocket::open().map_err(failed)?;
-    match socket.add_to_loopback(address) {
-        Ok(()) => Ok(ServiceAddress { added: Some((socket, address)) }),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok(ServiceAddress { added: None })
+/// When the kernel refuses: mostly for lack of privileges. Nothing of it stays then.
+pub fn prepare(listener: SocketAddr) -> Result<ServiceRoute, ServiceRouteError> {
+    let socket = RouteSocket::open().map_err(ServiceRouteError::Socket)?;
+    let mut route = ServiceRoute { socket, listener, added: Vec::new() };
+    route.add(Entry::Route).map_err(|source| ServiceRouteError::Route { listener, source })?;
+    route.add(Entry::Rule).map_err(|source| ServiceRouteError::Rule { listener, source })?;
+    Ok(route)
+}
+
+impl ServiceRoute {
+    fn add(&mut self, entry: Entry) -> io::Result<()> {
+        if self.socket.add(entry, self.listener)? {
+            self.added.push(entry);
         }
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// A setting of all interfaces: the kernel takes the greater of this and the interface's own.
-struct Setting {
-    name: &'static str,
-    at_least: u32,
-}
-
-impl Setting {
-    fn ensure(&self) -> Result<(), ServiceAddressError> {
-        let path = PathBuf::from("/proc/sys/net/ipv4/conf/all").join(self.name);
-        let set = || {
-            let current = fs::read_to_string(&path)?;
-            if current.trim().parse::<u32>().is_ok_and(|value| value >= self.at_least) {
-                return Ok(());
-            }
-            fs::write(&path, self.at_least.to_string())
-        };
-        set().map_err(|source| ServiceAddressError::Setting {
-            path: path.clone(),
-            value: self.at_least,
-            source,
-        })
+        Ok(())
     }
 }

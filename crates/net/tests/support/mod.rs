@@ -1,4 +1,5 @@
-//! A client and two servers on one switch, each a network namespace, and the bytes that they exchange.
+//! A client and two servers on one switch, each a network namespace, and the bytes that they exchange. Server A is the front end: its
+//! own address is the service address. Server B takes packets for it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this")]
 
 pub mod pattern;
@@ -6,10 +7,11 @@ pub mod stream;
 
 use ashlar_kernel::probe::Feature;
 use ashlar_net::repair::{self, Export, Frozen, Imported};
-use ashlar_net::service_address::{ServiceAddress, interface_of, prepare_service_address};
+use ashlar_net::service_address::{self, ServiceRoute};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Socket, Type};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
@@ -82,8 +84,8 @@ pub enum Family {
 pub struct Network {
     name: String,
     family: Family,
-    /// The servers'.
-    service_addresses: Vec<ServiceAddress>,
+    /// Of server B.
+    service_route: Option<ServiceRoute>,
 }
 
 impl Network {
@@ -92,7 +94,7 @@ impl Network {
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let number = CREATED.fetch_add(1, Ordering::Relaxed);
         let name = format!("ashlar-net-{}-{number}", process::id());
-        let mut network = Self { name, family, service_addresses: Vec::new() };
+        let mut network = Self { name, family, service_route: None };
         let switch = network.switch();
         let mut lines = vec![format!("netns add {switch}")];
         lines.extend(Host::ALL.map(|host| format!("netns add {}", network.namespace(host))));
@@ -112,12 +114,7 @@ impl Network {
             // The queues of a connection fit into an image, however late somebody reads.
             network.set_sysctl(host, "tcp_rmem", "4096 131072 400000");
         }
-        network.service_addresses = [Host::A, Host::B]
-            .map(|host| network.within(host, || prepare_service_address(network.service_ip())))
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        network.point(Host::A);
+        network.service_route = Some(network.prepare(Host::B, network.service()));
         network
     }
 
@@ -149,13 +146,34 @@ impl Network {
 
     pub fn service_ip(&self) -> IpAddr {
         match self.family {
-            Family::V4 => Ipv4Addr::new(10, 98, 0, 1).into(),
-            Family::V6 => Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, 1).into(),
+            Family::V4 => Host::A.v4().into(),
+            Family::V6 => Host::A.v6().into(),
         }
     }
 
     pub fn service(&self) -> SocketAddr {
         (self.service_ip(), PORT).into()
+    }
+
+    /// `host` takes packets for `listener` until the guard is dropped.
+    pub fn prepare(&self, host: Host, listener: SocketAddr) -> ServiceRoute {
+        self.within(host, || service_address::prepare(listener)).unwrap()
+    }
+
+    /// Listens at the service address, which need not be one of the host's.
+    pub fn listen(&self, host: Host) -> TcpListener {
+        let listen = || -> io::Result<TcpListener> {
+            let socket = Socket::new(Domain::for_address(self.service()), Type::STREAM, None)?;
+            match self.family {
+                Family::V4 => socket.set_ip_transparent_v4(true)?,
+                Family::V6 => socket.set_ip_transparent_v6(true)?,
+            }
+            socket.set_reuse_address(true)?;
+            socket.bind(&self.service().into())?;
+            socket.listen(1)?;
+            Ok(socket.into())
+        };
+        self.within(host, listen).unwrap()
     }
 
     /// The client's packets for the service address go to `host` from now on.
@@ -208,7 +226,7 @@ impl Network {
 
     /// A connection of the client with host A.
     pub fn connect(&self) -> (TcpStream, OwnedFd) {
-        let listener = self.within(Host::A, || TcpListener::bind(self.service())).unwrap();
+        let listener = self.listen(Host::A);
         let client = self.within(Host::Client, || TcpStream::connect(self.service())).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
@@ -242,10 +260,13 @@ impl Network {
         socket
     }
 
-    /// The hardware address that host `host` finds for its own address.
-    pub fn interface_of(&self, host: Host, address: IpAddr) -> Option<(String, [u8; 6])> {
-        let interface = self.within(host, || interface_of(address)).unwrap()?;
-        Some((interface.name, interface.hardware_address))
+    /// What the command `ip` says in the host's namespace.
+    pub fn ip(&self, host: Host, arguments: &str) -> String {
+        let namespace = self.namespace(host);
+        let arguments = ["-n", &namespace].into_iter().chain(arguments.split(' '));
+        let output = Command::new("ip").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
