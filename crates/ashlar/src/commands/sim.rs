@@ -62,7 +62,7 @@ struct ObjectArgs {
     minutes: Option<Duration>,
     /// Put a defect in, to see that it is found: serve-dirty, ack-before-sync, commit-at-head,
     /// tail-before-snapshot, forget-window, early-failure, skip-body-check, serve-unjoined,
-    /// mark-ahead or start-unsynced, hide-full-disk
+    /// mark-ahead, start-unsynced or hide-full-disk
     #[arg(long, value_name = "NAME")]
     sabotage: Option<Sabotage>,
     /// Print all that happens in the one run
