@@ -4,12 +4,14 @@
 //! - [`load`]: the generator (closed and open loop, HTTP and HTTPS) and its [`load::LoadReport`];
 //! - [`experiment`]: rounds that alternate between subjects, and the ratios between them;
 //! - [`peers`]: the proxies that are measured beside ours, and their configurations;
-//! - [`object`]: `ashlar bench object`, made of the three;
+//! - [`comparison`]: one lab in which front ends are exchanged and measured, made of the three;
+//! - [`object`]: `ashlar bench object`, which uses it;
 //! - [`report`]: the machine-readable result, the table and the page with plots.
 //!
 //! Absolute figures of a small shared machine mean little. What counts is the ratio between two
 //! subjects that were measured in turn, round by round, in one run.
 
+pub mod comparison;
 pub mod experiment;
 pub mod histogram;
 pub mod load;

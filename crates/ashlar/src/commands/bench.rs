@@ -2,6 +2,7 @@
 
 mod load;
 mod object;
+mod shared;
 
 /// Arguments of `ashlar bench`.
 #[derive(clap::Args)]

@@ -1,9 +1,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::memory::MemoryTrial;
 use super::*;
+use crate::comparison::{
+    Entry, LabPlace, MemorySample, MemoryTrial, Scheme, check_tls_terms, table, write_page,
+};
+use crate::experiment::{self, Sample, Trial};
 use crate::histogram::Latencies;
-use crate::load::{Arrival, Failures, Mix, Mode, TlsFacts, Trust};
+use crate::load::{Arrival, Failures, LoadReport, Mix, Mode, TlsFacts, Trust};
+use crate::peers::Peer;
+use crate::report::{Machine, Report};
 use crate::units::ByteSize;
 use std::time::Duration;
 
@@ -80,14 +85,26 @@ fn finished() -> Outcome {
         Sample { trial, measured }
     });
     let samples = samples.collect();
-    let memory = memory::schedule(&spec, &subjects).into_iter().map(|trial| MemorySample {
+    let memory = spec.memory_plan(&subjects).0.into_iter().map(|trial| MemorySample {
         trial,
         connections: trial.connections,
         resident_bytes_before: 1 << 20,
-        resident_bytes: if trial.subject == Subject::Ours { 8 << 20 } else { 16 << 20 },
+        resident_bytes: if trial.subject == Subject::Relay { 8 << 20 } else { 16 << 20 },
     });
     let memory = memory.collect();
-    outcome(&spec, &subjects, cases, samples, memory)
+    outcome(&spec, cases, samples, memory)
+}
+
+fn outcome(
+    spec: &ObjectSpec,
+    cases: Vec<Case>,
+    samples: Vec<Sample<Measurement>>,
+    memory: Vec<MemorySample>,
+) -> Outcome {
+    let mut outcome = Outcome::new("Objects", &spec.subjects(), cases, samples);
+    outcome.memory = memory;
+    quote(&mut outcome, &spec.load);
+    outcome
 }
 
 #[test]
@@ -151,7 +168,7 @@ fn with_a_fixed_arrival_rate_the_rate_is_no_result() {
         ..lab_spec()
     };
     let done = finished();
-    let outcome = outcome(&spec, &spec.subjects(), done.cases, done.samples, done.memory);
+    let outcome = outcome(&spec, done.cases, done.samples, done.memory);
     assert!(outcome.ratios.contains_key("relay_over_nginx_http_1KiB_p99"));
     assert!(!outcome.ratios.contains_key("relay_over_nginx_http_1KiB_rate"));
     assert!(!outcome.ratios.contains_key("relay_over_nginx_http_1MiB_throughput"));
@@ -166,8 +183,8 @@ fn memory_over_https_has_a_name_of_its_own() {
         resident_bytes_before: 1,
         resident_bytes,
     };
-    let samples = [sample(Subject::Ours, 30), sample(Subject::Peer(Peer::Haproxy), 10)];
-    let ratios = ratios::of_memory(&["relay", "haproxy"], &samples);
+    let samples = [sample(Subject::Relay, 30), sample(Subject::Peer(Peer::Haproxy), 10)];
+    let ratios = of_memory(OURS, &["relay", "haproxy"], &samples);
     assert_eq!(ratios["relay_over_haproxy_https_resident_bytes_10_connections"].median, 3.0);
     assert_eq!(ratios.len(), 1);
 }
@@ -178,7 +195,7 @@ fn failed_requests_are_told_loudly() {
     let failures = r#"{"timeout": {"count": 3, "first": "no answer"}}"#;
     done.samples[0].measured.load.failures = serde_json::from_str(failures).unwrap();
     let spec = lab_spec();
-    let outcome = outcome(&spec, &spec.subjects(), done.cases, done.samples, done.memory);
+    let outcome = outcome(&spec, done.cases, done.samples, done.memory);
     assert_eq!(outcome.failures, 3);
     assert_eq!(
         outcome.warnings,

@@ -178,8 +178,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use ashlar_bench::object::generator::{Task, arguments};
-    use ashlar_bench::object::{Case, LoadShape, Scheme};
+    use ashlar_bench::comparison::generator::{Task, arguments};
+    use ashlar_bench::comparison::{Case, LoadShape, Scheme};
     use clap::Parser;
     use std::net::Ipv4Addr;
 

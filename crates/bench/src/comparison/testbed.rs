@@ -3,12 +3,12 @@
 use super::generator::{self, Task};
 use super::measurement::{HostCpu, Measurement};
 use super::memory::{MemorySample, MemoryTrial};
-use super::{Case, LabPlace, LoadShape, ObjectError, ObjectSpec, Progress, Scheme, Subject};
+use super::{Case, ComparisonError, LabPlace, LoadShape, Progress, Scheme, Subject};
 use crate::load::{Arrival, Event};
 use crate::peers::{HttpsSpec, ProxySpec};
 use crate::units::ByteSize;
 use ashlar_lab::{
-    CLIENT, Engine, FRONT_END, HTTP_PORT, HTTPS_PORT, Lab, LabSpec, Observer, REPLICAS_MAX, Role,
+    CLIENT, Engine, FRONT_END, HTTP_PORT, HTTPS_PORT, Lab, LabSpec, Mode, Observer, Role,
     STORAGE_HTTP_PORT,
 };
 use std::net::SocketAddr;
@@ -25,8 +25,20 @@ const MEMORY_OBJECT: ByteSize = ByteSize(1024);
 /// How long memory may settle before it is read.
 const MEMORY_SETTLE_TIME: Duration = Duration::from_millis(500);
 
-/// A lab with synthetic storage nodes and a front end that can be exchanged.
-pub(super) struct Testbed {
+/// What a lab must have for a run.
+pub(crate) struct TestbedSpec {
+    /// What the storage nodes keep objects in.
+    pub(crate) engine: Engine,
+    /// Length of the chains; the lab's default if none is given.
+    pub(crate) replicas: Option<u8>,
+    /// Whether HTTPS is measured.
+    pub(crate) https: bool,
+    /// The most connections of a measurement.
+    pub(crate) connections_max: usize,
+}
+
+/// A lab with storage nodes and a front end that can be exchanged.
+pub(crate) struct Testbed {
     // Dropped first: the lab's processes use the files.
     lab: Lab,
     /// Data of the nodes, configurations of the peers.
@@ -39,29 +51,24 @@ pub(super) struct Testbed {
 
 impl Testbed {
     /// Builds the lab, with ours running.
-    pub(super) fn build(
+    pub(crate) fn build(
         place: &LabPlace,
-        spec: &ObjectSpec,
+        spec: &TestbedSpec,
         progress: &mut dyn Progress,
-    ) -> Result<Self, ObjectError> {
-        let files = tempfile::tempdir().map_err(|source| ObjectError::System {
+    ) -> Result<Self, ComparisonError> {
+        let files = tempfile::tempdir().map_err(|source| ComparisonError::System {
             what: "make a temporary directory".to_owned(),
             source,
         })?;
-        let https = spec.schemes.contains(&Scheme::Https);
-        let engine = match spec.load.mix {
-            None => Engine::Synthetic,
-            Some(_) => Engine::Disk,
-        };
         let mut lab_spec = LabSpec::new(place.name.clone())
             .storage_nodes(place.storage_nodes)
-            .engine(engine)
-            .https(https)
+            .engine(spec.engine)
+            .https(spec.https)
+            .mode(Mode::Relay)
             .threads(place.server_threads)
             .data(files.path().join("data"));
-        if engine == Engine::Synthetic {
-            // Every storage node may answer, as the peers let it.
-            lab_spec = lab_spec.replicas(place.storage_nodes.min(REPLICAS_MAX));
+        if let Some(replicas) = spec.replicas {
+            lab_spec = lab_spec.replicas(replicas);
         }
         if let Some(quota) = place.server_quota {
             lab_spec = lab_spec.server_quota(quota);
@@ -71,10 +78,9 @@ impl Testbed {
         let storage = lab.hosts().filter(|host| host.role == Role::Storage);
         let upstreams = storage.filter_map(|host| host.address);
         let certificate = files.path().join("data").join(FRONT_END);
-        let connections = spec.load.connections.max(spec.idle_connections.unwrap_or(0));
         let proxy = ProxySpec {
             http: SocketAddr::from((front_end, HTTP_PORT)),
-            https: https.then(|| HttpsSpec {
+            https: spec.https.then(|| HttpsSpec {
                 address: SocketAddr::from((front_end, HTTPS_PORT)),
                 certificate: certificate.join(CERTIFICATE),
                 private_key: certificate.join(PRIVATE_KEY),
@@ -83,23 +89,23 @@ impl Testbed {
                 .map(|address| SocketAddr::from((address, STORAGE_HTTP_PORT)))
                 .collect(),
             threads: usize::from(place.server_threads),
-            connections_max: connections,
+            connections_max: spec.connections_max,
         };
-        Ok(Self { lab, files, proxy, active: Some(Subject::Ours) })
+        Ok(Self { lab, files, proxy, active: Some(Subject::Relay) })
     }
 
     /// Removes the lab.
-    pub(super) fn remove(self) -> Result<(), ObjectError> {
+    pub(crate) fn remove(self) -> Result<(), ComparisonError> {
         Ok(self.lab.down()?)
     }
 
     /// Measures `subject` under `case`.
-    pub(super) fn measure(
+    pub(crate) fn measure(
         &mut self,
         subject: Subject,
         case: Case,
         load: &LoadShape,
-    ) -> Result<Measurement, ObjectError> {
+    ) -> Result<Measurement, ComparisonError> {
         self.activate(subject)?;
         let command = self.generator(Task::Load, load, case)?;
         let mut at_start = None;
@@ -109,7 +115,7 @@ impl Testbed {
             Event::WindowEnded => at_end = self.cpu_seconds(),
             Event::Holding => {}
         });
-        let report = report.map_err(|reason| ObjectError::Generator {
+        let report = report.map_err(|reason| ComparisonError::Generator {
             subject: subject.name(),
             case: case.to_string(),
             reason: self.with_log(subject, reason),
@@ -123,7 +129,7 @@ impl Testbed {
         &mut self,
         trial: &MemoryTrial,
         load: &LoadShape,
-    ) -> Result<MemorySample, ObjectError> {
+    ) -> Result<MemorySample, ComparisonError> {
         self.deactivate()?;
         self.activate(trial.subject)?;
         thread::sleep(MEMORY_SETTLE_TIME);
@@ -136,7 +142,7 @@ impl Testbed {
             ..load.clone()
         };
         let case = Case { scheme: trial.scheme, size: MEMORY_OBJECT };
-        let failed = |reason: String| ObjectError::Generator {
+        let failed = |reason: String| ComparisonError::Generator {
             subject: trial.subject.name(),
             case: format!("{} idle {} connections", trial.connections, trial.scheme),
             reason: self.with_log(trial.subject, reason),
@@ -163,13 +169,13 @@ impl Testbed {
     }
 
     /// Has `subject`, and nothing else, run on the front end's host.
-    fn activate(&mut self, subject: Subject) -> Result<(), ObjectError> {
+    fn activate(&mut self, subject: Subject) -> Result<(), ComparisonError> {
         if self.active == Some(subject) {
             return Ok(());
         }
         self.deactivate()?;
         match subject {
-            Subject::Ours => self.lab.start_node(FRONT_END)?,
+            Subject::Relay => self.lab.start_node(FRONT_END)?,
             Subject::Target => unreachable!("a target is not in the lab"),
             Subject::Peer(peer) => {
                 let command = peer.prepare(&self.proxy, self.files.path())?;
@@ -180,18 +186,23 @@ impl Testbed {
         Ok(())
     }
 
-    fn deactivate(&mut self) -> Result<(), ObjectError> {
+    fn deactivate(&mut self) -> Result<(), ComparisonError> {
         match self.active.take() {
             None | Some(Subject::Target) => {}
-            Some(Subject::Ours) => self.lab.stop_node(FRONT_END)?,
+            Some(Subject::Relay) => self.lab.stop_node(FRONT_END)?,
             Some(Subject::Peer(peer)) => self.lab.stop(FRONT_END, peer.name())?,
         }
         Ok(())
     }
 
     /// The generator on the client's host.
-    fn generator(&self, task: Task, load: &LoadShape, case: Case) -> Result<Command, ObjectError> {
-        let program = std::env::current_exe().map_err(|source| ObjectError::System {
+    fn generator(
+        &self,
+        task: Task,
+        load: &LoadShape,
+        case: Case,
+    ) -> Result<Command, ComparisonError> {
+        let program = std::env::current_exe().map_err(|source| ComparisonError::System {
             what: "find this program".to_owned(),
             source,
         })?;
@@ -216,7 +227,7 @@ impl Testbed {
     /// Adds the last line of the subject's log to a complaint: it often names the cause.
     fn with_log(&self, subject: Subject, reason: String) -> String {
         let log = match subject {
-            Subject::Ours | Subject::Target => self.lab.node_log(FRONT_END),
+            Subject::Relay | Subject::Target => self.lab.node_log(FRONT_END),
             Subject::Peer(peer) => self.lab.log(FRONT_END, peer.name()),
         };
         let text = std::fs::read_to_string(log).unwrap_or_default();

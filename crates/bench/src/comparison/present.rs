@@ -39,7 +39,7 @@ pub fn write_page(
     directory: &Path,
     command: &str,
 ) -> Result<PathBuf, PageError> {
-    let mut page = Page::create(directory, "Objects")?;
+    let mut page = Page::create(directory, outcome.title)?;
     let machine = Machine::here();
     page.paragraph(&format!(
         "Made by `{command}` on {} cores of {}, {:.0} GB of memory, kernel {}. Absolute figures \

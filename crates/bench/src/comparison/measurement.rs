@@ -114,7 +114,7 @@ pub struct MemoryEntry {
 }
 
 /// The series of a run.
-pub(super) fn entries(outcome: &Outcome) -> Vec<Entry> {
+pub(crate) fn entries(outcome: &Outcome) -> Vec<Entry> {
     let load = outcome.samples.iter().map(|sample| {
         let subject = outcome.subjects[sample.trial.subject];
         let case = outcome.cases[sample.trial.case];

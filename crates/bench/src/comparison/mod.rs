@@ -1,0 +1,40 @@
+//! What the benchmarks of front ends share: subjects that are measured in turn, one at a time on
+//! the same host of one lab, under the same load.
+//!
+//! Storage nodes stay; the front end is exchanged. The generator runs on a host of its own.
+
+pub mod generator;
+
+mod case;
+mod error;
+mod measurement;
+mod memory;
+mod outcome;
+mod present;
+mod ratios;
+mod shape;
+mod steps;
+mod subject;
+mod testbed;
+
+pub use case::{Case, NotAScheme, Scheme};
+pub use error::ComparisonError;
+pub use measurement::{Entry, HostCpu, LoadEntry, MemoryEntry};
+pub use outcome::Outcome;
+pub use present::{table, write_page};
+pub use shape::{LabPlace, LoadShape};
+pub use steps::Progress;
+
+pub(crate) use case::cases;
+pub(crate) use measurement::Measurement;
+pub(crate) use memory::MemoryPlan;
+pub(crate) use ratios::{metrics, of_memory, of_pair};
+pub(crate) use shape::{check_peers, check_rounds_and_cases, refuse};
+pub(crate) use steps::{Plan, Steps};
+pub(crate) use subject::Subject;
+pub(crate) use testbed::{Testbed, TestbedSpec};
+
+#[cfg(test)]
+pub(crate) use memory::{MemorySample, MemoryTrial};
+#[cfg(test)]
+pub(crate) use steps::check_tls_terms;
