@@ -9,6 +9,8 @@
 //! - Needs `CAP_NET_ADMIN`, and a kernel with policy routing (`CONFIG_IP_MULTIPLE_TABLES`, `CONFIG_IPV6_MULTIPLE_TABLES`).
 //! - Sockets must be transparent (`IP_TRANSPARENT`) to use the address; [`crate::repair::import`] makes them so.
 //! - This host's own programs are no clients of the listener any more: their connections come here, too, and are refused.
+//! - A packet for a connection that is not here (any more) is not answered with a reset over IPv4, where the kernel does not send from
+//!   addresses that are not the host's; over IPv6 it is.
 //! - What a process left behind when it was killed is found and used by the next one, and stays. Of two processes that prepare the same
 //!   listener, the one that was first takes its route away when it ends.
 //! - The loopback interface must be up, and strict reverse-path filtering (`rp_filter=1`) must not see clients by another interface.

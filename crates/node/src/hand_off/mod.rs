@@ -15,7 +15,6 @@ mod control;
 mod depart;
 mod hello;
 mod peers;
-mod route;
 mod stages;
 mod start;
 
@@ -31,7 +30,11 @@ use crate::{
 use ashlar_fastpath::steering::{FlowKey, MacAddress, Operation, Owner};
 use ashlar_handoff::protocol::Timeouts;
 use ashlar_kernel::steering::Steering;
-use ashlar_net::{channel_identity::ChannelIdentity, repair::Frozen};
+use ashlar_net::{
+    channel_identity::ChannelIdentity,
+    repair::Frozen,
+    service_address::{self, ServiceRoute},
+};
 use ashlar_object::NodeIndex;
 use channel::Channel;
 use std::{
@@ -47,6 +50,8 @@ use tokio::time::sleep;
 
 /// The front ends whose connections a storage node can tell apart.
 const ORIGINS_MAX: usize = 1024;
+/// The listeners that a storage node takes packets for.
+const ROUTES_MAX: usize = 1024;
 /// How long the last packets of a connection may be under way.
 const FORGET_DELAY: Duration = Duration::from_secs(5);
 /// Connections for which that is waited for at one time.
@@ -78,7 +83,7 @@ pub(crate) struct HandOff {
     /// Frozen sockets of connections that have gone, by flow.
     lingering: Mutex<HashMap<FlowKey, Lingering>>,
     /// Packets of which listeners come here.
-    routes: Mutex<route::Routes>,
+    routes: Mutex<HashMap<SocketAddr, ServiceRoute>>,
     /// This process's steering, if there is one.
     steering: OnceLock<Arc<Mutex<Steering>>>,
     /// Flows to be forgotten that are waited for.
@@ -172,7 +177,19 @@ impl HandOff {
     /// A front end says where its clients come in.
     fn prepare(&self, service: &ServiceAddresses) -> Result<(), String> {
         let mut routes = lock(&self.routes);
-        service.listeners.iter().try_for_each(|listener| routes.add(*listener))
+        for listener in &service.listeners {
+            if !routes.contains_key(listener) {
+                if routes.len() >= ROUTES_MAX {
+                    return Err(format!(
+                        "this host takes packets for {ROUTES_MAX} listeners already"
+                    ));
+                }
+                let route =
+                    service_address::prepare(*listener).map_err(|error| error.to_string())?;
+                routes.insert(*listener, route);
+            }
+        }
+        Ok(())
     }
 
     /// A connection has ended here. Steering forgets it when nothing of it can come any more.
