@@ -125,7 +125,7 @@ fn every_byte_is_right_over_links_that_lose_and_repeat() {
         seed: 1,
     };
     for host in lab.hosts().filter(|host| host.role != Role::Switch) {
-        lab.fault(&host.name, &FaultAction::Chaos(chaos.clone())).unwrap();
+        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
     }
     for secure in [false, true] {
         let calm = campaign(&lab, secure);

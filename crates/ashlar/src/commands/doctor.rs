@@ -1,7 +1,8 @@
 //! `ashlar doctor`: what this host can do.
 
 use anyhow::Context;
-use ashlar_kernel::probe::{Probe, Status, probe_all};
+use ashlar_kernel::probe::{Feature, Probe, Status, probe_all};
+use ashlar_kernel::steering::memory_bytes;
 use std::io::{self, Write};
 
 /// Width of the column of names: the longest is 18 characters long.
@@ -36,7 +37,52 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn json(probes: &[Probe]) -> String {
-    format!("{}\n", serde_json::json!({ "features": probes }))
+    let memory = memory_bytes(FLOWS_SHOWN);
+    let hand_off = serde_json::json!({
+        "missing": missing_for_hand_off(probes).map(Feature::name).collect::<Vec<_>>(),
+        "flows": FLOWS_SHOWN,
+        "steering_bytes_empty": memory.empty_bytes,
+        "steering_bytes_full": memory.full_bytes,
+    });
+    format!("{}\n", serde_json::json!({ "features": probes, "hand_off": hand_off }))
+}
+
+/// What connections need to move, on front ends and on storage nodes.
+const HAND_OFF: [Feature; 5] = [
+    Feature::CapNetAdmin,
+    Feature::TcpRepair,
+    Feature::IpTransparent,
+    Feature::KernelPrograms,
+    Feature::Tcx,
+];
+
+/// For so many connections the memory of steering is shown.
+const FLOWS_SHOWN: u32 = 1_000_000;
+
+fn missing_for_hand_off(probes: &[Probe]) -> impl Iterator<Item = Feature> {
+    let missing = probes.iter().filter(|probe| probe.status != Status::Yes);
+    missing.map(|probe| probe.feature).filter(|feature| HAND_OFF.contains(feature))
+}
+
+/// Whether front ends of this host can hand connections to storage nodes.
+fn hand_off(probes: &[Probe]) -> [String; 2] {
+    const MIB: u64 = 1 << 20;
+    let missing: Vec<_> = missing_for_hand_off(probes).map(Feature::name).collect();
+    let verdict = match missing.is_empty() {
+        true => {
+            "Connections can move: mode = \"auto\" of a front end hands large bodies off.".into()
+        }
+        false => {
+            format!("Connections cannot move, front ends relay: {} is missing.", missing.join(", "))
+        }
+    };
+    let memory = memory_bytes(FLOWS_SHOWN);
+    let memory = format!(
+        "Steering's table takes {} MiB of kernel memory for {FLOWS_SHOWN} flows, {} MiB with all of them there.",
+        memory.empty_bytes / MIB,
+        memory.full_bytes / MIB
+    );
+    [verdict, memory]
 }
 
 fn table(probes: &[Probe]) -> String {
@@ -60,6 +106,7 @@ fn table(probes: &[Probe]) -> String {
             probes.len()
         ),
     });
+    lines.extend(hand_off(probes));
     lines.join("\n") + "\n"
 }
 
@@ -72,7 +119,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use ashlar_kernel::probe::Feature;
 
     fn probe(feature: Feature, status: Status, hint: Option<&'static str>) -> Probe {
         let detail = "first line\nsecond line".to_owned();
@@ -93,8 +139,19 @@ network namespaces  unknown  first line
                              to get it:  run as root
 
 1 of 2 features are missing or unknown; only what they are needed for suffers.
+Connections can move: mode = \"auto\" of a front end hands large bodies off.
+Steering's table takes 16 MiB of kernel memory for 1000000 flows, 138 MiB with all of them there.
 ";
         assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn what_connections_need_to_move_is_named() {
+        let [verdict, _] = hand_off(&[
+            probe(Feature::TcpRepair, Status::No, None),
+            probe(Feature::Btf, Status::No, None),
+        ]);
+        assert_eq!(verdict, "Connections cannot move, front ends relay: TCP_REPAIR is missing.");
     }
 
     #[test]

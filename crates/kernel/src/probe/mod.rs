@@ -112,17 +112,19 @@ impl Feature {
             Self::Kernel => "everything",
             Self::Root => "the lab; kernel programs, unless the capabilities below are given",
             Self::CapBpf => "loading kernel programs",
-            Self::CapNetAdmin => "attaching kernel programs",
+            Self::CapNetAdmin => "attaching kernel programs, moving connections",
             Self::CapPerfmon => "kernel programs that compare packet pointers (none does yet)",
             Self::CapSysAdmin => "making network namespaces for the lab",
-            Self::KernelPrograms => "faults on purpose in the lab and in tests",
+            Self::KernelPrograms => {
+                "moving connections to the storage nodes; faults on purpose in the lab"
+            }
             Self::Xdp => "kernel programs at the driver",
             Self::TrafficControl => "kernel programs in the network stack",
             Self::Tcx => "kernel programs in the network stack that go when their process dies",
             Self::Btf => "inspecting kernel programs with bpftool",
             Self::Jit => "kernel programs at full speed",
-            Self::TcpRepair => "handing a TCP connection to another host (not used yet)",
-            Self::IpTransparent => "answering from another host's address (not used yet)",
+            Self::TcpRepair => "moving connections to the storage nodes",
+            Self::IpTransparent => "storage nodes that answer from the front end's address",
             Self::KernelTls => "TLS records made by the kernel (not used yet)",
             Self::NetworkNamespaces => "the lab's hosts",
             Self::CpuQuota => "equal shares of the processor for the lab's hosts",

@@ -130,7 +130,7 @@ fn prepare_front_end(
     if let Some(steering) = steering {
         let steering = Arc::new(Mutex::new(steering));
         hand_off.look_after_with(Arc::clone(&steering));
-        threads.spawn_background(0, sweep(steering));
+        threads.spawn_background(0, sweep(Arc::clone(&hand_off), steering));
     }
     maintain_channels(&hand_off, threads);
     Ok(hand_off)
@@ -166,13 +166,23 @@ fn attach(
     Ok(steering)
 }
 
-/// Forgets flows that have ended without a word.
-async fn sweep(steering: Arc<Mutex<Steering>>) {
+/// Forgets flows that have ended without a word, and shows what steering does.
+async fn sweep(hand_off: Arc<HandOff>, steering: Arc<Mutex<Steering>>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    let mut flows = 0;
     loop {
         ticks.tick().await;
-        if let Err(error) = super::lock(&steering).sweep(now_ns()) {
-            tracing::warn!(%error, "steering's flows cannot be swept");
+        let mut steering = super::lock(&steering);
+        let swept = steering.sweep(now_ns()).and_then(|sweep| Ok((sweep, steering.counters()?)));
+        match swept {
+            Ok((sweep, counters)) => {
+                flows += sweep.examined - sweep.removed;
+                if sweep.is_complete {
+                    hand_off.stages.steering(&counters, flows);
+                    flows = 0;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "steering's flows cannot be swept"),
         }
     }
 }
