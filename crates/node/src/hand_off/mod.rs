@@ -4,12 +4,14 @@
 //! - [`channel`] carries the owners' conversation, one connection for each event loop and peer,
 //! - [`peers`] keeps the channels,
 //! - [`depart`] and [`arrive`] are the shells of the protocol's two machines,
+//! - [`calibrate`] finds out which bodies are worth a move,
 //! - [`control`] tells steering where a flow's frames go,
 //! - [`stages`] measures.
 //!
 //! The protocol, and the duties of its shells, are in [`ashlar_handoff::protocol`].
 
 mod arrive;
+mod calibrate;
 mod channel;
 mod control;
 mod depart;
@@ -32,7 +34,7 @@ use ashlar_handoff::protocol::Timeouts;
 use ashlar_kernel::steering::Steering;
 use ashlar_net::{
     channel_identity::ChannelIdentity,
-    repair::Frozen,
+    repair::{Frozen, MUTE_TIME},
     service_address::{self, ServiceRoute},
 };
 use ashlar_object::NodeIndex;
@@ -56,6 +58,9 @@ const ROUTES_MAX: usize = 1024;
 const FORGET_DELAY: Duration = Duration::from_secs(5);
 /// Connections for which that is waited for at one time.
 const FORGETTING_MAX: usize = 1 << 16;
+/// How long an imported socket stays mute: less than [`MUTE_TIME`].
+const GO_TIMEOUT_MS: u64 = 900;
+const _: () = assert!((GO_TIMEOUT_MS as u128) < MUTE_TIME.as_millis());
 /// This process, as the origin of a connection.
 pub(crate) const HERE: u16 = 0;
 
@@ -142,7 +147,8 @@ impl HandOff {
             node,
             service,
             control,
-            timeouts: Timeouts::default(),
+            // An importer that waits longer would hear its socket's retransmission timer.
+            timeouts: Timeouts { go_ms: GO_TIMEOUT_MS, ..Timeouts::default() },
             threshold_bytes,
             started: Instant::now(),
             stages,

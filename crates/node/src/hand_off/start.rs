@@ -1,6 +1,9 @@
 //! Makes a process ready to give connections away and to take them.
 
-use super::{Control, FRONT_END_ID, HandOff, Parts, ServiceAddresses, Stages, channel, owner_id};
+use super::{
+    Control, FRONT_END_ID, HandOff, Parts, ServiceAddresses, Stages, calibrate::Costs, channel,
+    owner_id,
+};
 use crate::{
     config::{AttachTo, Config, ConfigError, FrontEnd, Mode, Steering as Placement, SteeringHere},
     metrics::Registry,
@@ -112,10 +115,7 @@ fn prepare_front_end(
             (Some(steering), executors, SocketAddr::new(address, here.control_port))
         }
     };
-    let threshold_bytes = match (role.hand_off.mode, role.hand_off.threshold_bytes) {
-        (_, Some(bytes)) => bytes,
-        (_, None) => THRESHOLD_BYTES,
-    };
+    let threshold_bytes = threshold_bytes(role.hand_off.threshold_bytes);
     tracing::info!(threshold_bytes, interface, "large bodies flow past the front end");
     let hand_off = HandOff::new(Parts {
         identity: ChannelIdentity::new(&key, &config.name)?,
@@ -136,8 +136,25 @@ fn prepare_front_end(
     Ok(hand_off)
 }
 
-/// A size at which moving a connection costs about as much as relaying the bytes.
-const THRESHOLD_BYTES: u64 = 64 * 1024;
+/// The size from which on bodies are not relayed: the configured one, or where a move begins to cost
+/// less.
+fn threshold_bytes(configured: Option<u64>) -> u64 {
+    /// Where nothing could be measured.
+    const USUAL: u64 = 64 << 10;
+    if let Some(bytes) = configured {
+        return bytes;
+    }
+    match Costs::measure() {
+        Ok(costs) => {
+            tracing::info!(costs.move_ns, costs.relay_ns_per_kib, "measured the hand-off");
+            costs.threshold_bytes()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the cost of a hand-off cannot be measured");
+            USUAL
+        }
+    }
+}
 
 /// Loads steering and attaches it to the front end's interface.
 fn attach(
@@ -219,7 +236,7 @@ pub(crate) fn storage(
         node: Some(node),
         service: None,
         control: Control::new(Vec::new(), clients),
-        threshold_bytes: THRESHOLD_BYTES,
+        threshold_bytes: threshold_bytes(None),
         stages: Stages::new(registry),
     });
     let listen = |source| HandOffError::System { what: "cannot listen for hand-offs", source };
