@@ -5,7 +5,7 @@
 //! - [`experiment`]: rounds that alternate between subjects, and the ratios between them;
 //! - [`peers`]: the proxies that are measured beside ours, and their configurations;
 //! - [`comparison`]: one lab in which front ends are exchanged and measured, made of the three;
-//! - [`object`]: `ashlar bench object`, which uses it;
+//! - [`object`] and [`handoff`]: `ashlar bench object` and `ashlar bench handoff`, which use it;
 //! - [`report`]: the machine-readable result, the table and the page with plots.
 //!
 //! Absolute figures of a small shared machine mean little. What counts is the ratio between two
@@ -13,6 +13,7 @@
 
 pub mod comparison;
 pub mod experiment;
+pub mod handoff;
 pub mod histogram;
 pub mod load;
 pub mod object;

@@ -1,5 +1,6 @@
 //! `ashlar bench`: measure, beside a peer, and report.
 
+mod handoff;
 mod load;
 mod object;
 mod shared;
@@ -8,6 +9,7 @@ mod shared;
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   ashlar bench object --peer nginx --peer haproxy --json result.json --report report/
+  ashlar bench handoff --peer nginx --json result.json --report report/
 
 docs/benchmarks.md says how a figure is made and what its name means.")]
 pub(crate) struct Args {
@@ -19,6 +21,8 @@ pub(crate) struct Args {
 enum Command {
     /// The object store's front end, beside other proxies, in a lab (root) or at a URL
     Object(Box<object::Args>),
+    /// Connections that move to the storage nodes, beside those that do not, in a lab (root)
+    Handoff(Box<handoff::Args>),
     /// The load generator alone, against any URL
     #[command(hide = true)]
     Load(load::Args),
@@ -28,6 +32,7 @@ enum Command {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Object(args) => object::run(&args),
+        Command::Handoff(args) => handoff::run(&args),
         Command::Load(args) => load::run(&args),
     }
 }

@@ -22,6 +22,9 @@ pub enum ComparisonError {
     /// A peer cannot be measured.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// A configuration file of the lab is not what it should be.
+    #[error("the lab's configuration cannot be used: {0}")]
+    Configuration(String),
     /// The generator failed.
     #[error("{subject}, {case}: {source}")]
     Load {

@@ -4,7 +4,7 @@ use super::{Case, LoadShape};
 use crate::load::{Arrival, Event, HoldReport, LoadReport, Message};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,18 +23,30 @@ pub enum Task {
     Hold,
 }
 
-/// The arguments of `ashlar` that make it the generator for a case against a front end.
-pub fn arguments(
-    task: Task,
-    load: &LoadShape,
-    case: Case,
-    front_end: Ipv4Addr,
-    certificate: Option<&Path>,
-) -> Vec<OsString> {
+/// What a generator asks for, and where.
+#[derive(Clone, Debug)]
+pub struct Aim<'a> {
+    /// The scheme, and the size of the objects.
+    pub case: Case,
+    /// The host that the URL names: the front end.
+    pub host: IpAddr,
+    /// The certificate to trust over HTTPS.
+    pub certificate: Option<&'a Path>,
+    /// Names of the objects; without any, the synthetic object of the size.
+    pub names: &'a [String],
+    /// Whether a connection stays with one of the names.
+    pub stays: bool,
+    /// Where to connect in place of the front end, in turn; nowhere else if empty.
+    pub connect_to: &'a [SocketAddr],
+}
+
+/// The arguments of `ashlar` that make it the generator for an aim.
+pub fn arguments(task: Task, load: &LoadShape, aim: &Aim<'_>) -> Vec<OsString> {
+    let case = aim.case;
     let mut arguments: Vec<OsString> = ["bench", "load", "--events"].map(OsString::from).to_vec();
     let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
     let seconds = |duration: Duration| OsString::from(duration.as_secs_f64().to_string());
-    option("--url", format!("{}://{front_end}/", case.scheme).into());
+    option("--url", format!("{}://{}/", case.scheme, aim.host).into());
     option("--size", case.size.to_string().into());
     option("--connections", load.connections.to_string().into());
     option("--threads", load.threads.to_string().into());
@@ -50,11 +62,21 @@ pub fn arguments(
     if let Arrival::Open { rate_per_second } = load.arrival {
         option("--rate", rate_per_second.to_string().into());
     }
-    if let Some(certificate) = certificate {
+    if !aim.names.is_empty() {
+        option("--names", aim.names.join(",").into());
+    }
+    if !aim.connect_to.is_empty() {
+        let addresses: Vec<String> = aim.connect_to.iter().map(SocketAddr::to_string).collect();
+        option("--connect-to", addresses.join(",").into());
+    }
+    if let Some(certificate) = aim.certificate {
         option("--cacert", certificate.into());
     }
     if load.verify_content {
         arguments.push("--verify-content".into());
+    }
+    if aim.stays {
+        arguments.push("--stay".into());
     }
     if task == Task::Hold {
         arguments.push("--hold".into());

@@ -1,10 +1,11 @@
 //! One measurement under load, its metrics, and its entry in the report.
 
-use super::{Case, Outcome, Scheme};
+use super::moves::{Moves, MovesEntry};
+use super::{BreakEvenEntry, Case, Outcome, Scheme};
 use crate::histogram::Quantiles;
 use crate::load::{Failures, LoadReport, TlsFacts};
 use crate::units::ByteSize;
-use ashlar_lab::FRONT_END;
+use ashlar_lab::{CLIENT, FRONT_END};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,8 @@ pub(crate) struct Measurement {
     pub(crate) load: LoadReport,
     /// What every host used; absent where it cannot be known.
     pub(crate) cpu: Option<HostCpu>,
+    /// How connections moved, where they can.
+    pub(crate) moves: Option<Moves>,
 }
 
 impl Measurement {
@@ -37,13 +40,45 @@ impl Measurement {
 
     /// Processor time of the front end for each request answered, in microseconds.
     pub(crate) fn frontend_cpu_us_per_request(&self) -> Option<f64> {
-        let seconds = self.cpu.as_ref()?.get(FRONT_END)?;
-        (self.load.requests > 0).then(|| seconds * 1e6 / self.load.requests as f64)
+        self.us_per_request(self.frontend_cpu_seconds()?)
     }
 
     /// Processor time of the front end for each gigabyte of bodies, in seconds.
     pub(crate) fn frontend_cpu_seconds_per_gb(&self) -> Option<f64> {
-        let seconds = self.cpu.as_ref()?.get(FRONT_END)?;
+        self.seconds_per_gb(self.frontend_cpu_seconds()?)
+    }
+
+    /// Processor time of all storage nodes for each request answered, in microseconds.
+    pub(crate) fn storage_cpu_us_per_request(&self) -> Option<f64> {
+        self.us_per_request(self.storage_cpu_seconds()?)
+    }
+
+    /// Processor time of all storage nodes for each gigabyte of bodies, in seconds.
+    pub(crate) fn storage_cpu_seconds_per_gb(&self) -> Option<f64> {
+        self.seconds_per_gb(self.storage_cpu_seconds()?)
+    }
+
+    /// Moves for each request answered.
+    pub(crate) fn moves_per_request(&self) -> Option<f64> {
+        let rate = self.load.rate_per_second;
+        (rate > 0.0).then_some(self.moves.as_ref()?.per_second() / rate)
+    }
+
+    fn frontend_cpu_seconds(&self) -> Option<f64> {
+        self.cpu.as_ref()?.get(FRONT_END).copied()
+    }
+
+    fn storage_cpu_seconds(&self) -> Option<f64> {
+        let hosts = self.cpu.as_ref()?.iter();
+        let storage = hosts.filter(|(host, _)| ![FRONT_END, CLIENT].contains(&host.as_str()));
+        Some(storage.map(|(_, seconds)| seconds).sum())
+    }
+
+    fn us_per_request(&self, seconds: f64) -> Option<f64> {
+        (self.load.requests > 0).then(|| seconds * 1e6 / self.load.requests as f64)
+    }
+
+    fn seconds_per_gb(&self, seconds: f64) -> Option<f64> {
         let gigabytes = self.load.body_bytes as f64 / GIGABYTE;
         (gigabytes > 0.0).then(|| seconds / gigabytes)
     }
@@ -57,12 +92,14 @@ pub enum Entry {
     Load(Box<LoadEntry>),
     /// A measurement of memory.
     Memory(MemoryEntry),
+    /// From which size on hand-off pays.
+    BreakEven(BreakEvenEntry),
 }
 
 /// A measurement under load.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct LoadEntry {
-    /// `relay` or the peer's name.
+    /// What was measured, such as `relay`, or the peer's name.
     pub subject: String,
     /// How the generator connected.
     pub scheme: Scheme,
@@ -94,6 +131,13 @@ pub struct LoadEntry {
     pub frontend_cpu_us_per_request: Option<f64>,
     /// Processor time of the front end, in seconds for 10^9 body bytes.
     pub frontend_cpu_seconds_per_gb: Option<f64>,
+    /// Processor time of all storage nodes, in microseconds a request.
+    pub storage_cpu_us_per_request: Option<f64>,
+    /// Processor time of all storage nodes, in seconds for 10^9 body bytes.
+    pub storage_cpu_seconds_per_gb: Option<f64>,
+    /// How connections moved; absent for what cannot move any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moves: Option<MovesEntry>,
 }
 
 /// A measurement of memory.
@@ -130,7 +174,8 @@ pub(crate) fn entries(outcome: &Outcome) -> Vec<Entry> {
             resident_bytes: sample.resident_bytes,
         })
     });
-    load.chain(memory).collect()
+    let break_even = outcome.break_even.iter().cloned().map(Entry::BreakEven);
+    load.chain(memory).chain(break_even).collect()
 }
 
 fn load_entry(subject: &str, case: Case, round: usize, measured: &Measurement) -> LoadEntry {
@@ -152,5 +197,8 @@ fn load_entry(subject: &str, case: Case, round: usize, measured: &Measurement) -
         cpu_seconds: measured.cpu.clone(),
         frontend_cpu_us_per_request: measured.frontend_cpu_us_per_request(),
         frontend_cpu_seconds_per_gb: measured.frontend_cpu_seconds_per_gb(),
+        storage_cpu_us_per_request: measured.storage_cpu_us_per_request(),
+        storage_cpu_seconds_per_gb: measured.storage_cpu_seconds_per_gb(),
+        moves: measured.moves.as_ref().map(MovesEntry::from),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::measurement::{self, Entry, Measurement};
 use super::memory::MemorySample;
-use super::{Case, Subject};
+use super::{BreakEvenEntry, Case, Subject};
 use crate::experiment::Sample;
 use crate::report::{Machine, Report};
 use crate::statistics::Summary;
@@ -21,6 +21,8 @@ pub struct Outcome {
     pub(crate) samples: Vec<Sample<Measurement>>,
     /// Every measurement of memory.
     pub(crate) memory: Vec<MemorySample>,
+    /// From which size on hand-off pays, by scheme.
+    pub(crate) break_even: Vec<BreakEvenEntry>,
     /// What is quoted.
     pub ratios: BTreeMap<String, Summary>,
     /// What makes figures doubtful; empty for a clean run.
@@ -49,8 +51,17 @@ impl Outcome {
             warnings
                 .extend(lines.iter().map(|line| format!("round {round}, {name}, {case}: {line}")));
         }
-        let (memory, ratios) = (Vec::new(), BTreeMap::new());
-        Self { title, subjects, cases, samples, memory, ratios, warnings, failures }
+        Self {
+            title,
+            subjects,
+            cases,
+            samples,
+            memory: Vec::new(),
+            break_even: Vec::new(),
+            ratios: BTreeMap::new(),
+            warnings,
+            failures,
+        }
     }
 
     /// Warns, ahead of everything else, that a debug build was measured beside peers in a lab.

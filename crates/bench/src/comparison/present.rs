@@ -1,7 +1,7 @@
 //! The results of a run for people: tables for the terminal, and a page with plots.
 
 use super::measurement::Measurement;
-use super::{Case, Outcome, Scheme};
+use super::{Case, Outcome, Scheme, present_moves};
 use crate::experiment;
 use crate::histogram::Latencies;
 use crate::report::{Bars, Curve, Machine, Page, PageError, Plot, Series, Table};
@@ -21,6 +21,12 @@ pub fn table(outcome: &Outcome) -> String {
     if !outcome.samples.is_empty() {
         parts.push(load_table(outcome).text());
     }
+    let moves = [
+        present_moves::moves_table(outcome),
+        present_moves::stage_table(outcome),
+        present_moves::break_even_table(outcome),
+    ];
+    parts.extend(moves.into_iter().flatten().map(|table| table.text()));
     if !outcome.memory.is_empty() {
         parts.push(memory_table(outcome).text());
     }
@@ -64,6 +70,7 @@ pub fn write_page(
             load_plots(&mut page, outcome, scheme)?;
         }
     }
+    present_moves::add_to(&mut page, outcome)?;
     if !outcome.memory.is_empty() {
         page.heading("Memory with idle connections");
         page.table(&memory_table(outcome));
@@ -83,6 +90,8 @@ fn load_table(outcome: &Outcome) -> Table {
         "p99 ms",
         "fe CPU µs/request",
         "fe CPU s/GB",
+        "storage CPU µs/request",
+        "storage CPU s/GB",
         "failed",
     ]);
     for (index, case) in outcome.cases.iter().enumerate() {
@@ -107,6 +116,8 @@ fn load_table(outcome: &Outcome) -> Table {
                 median(of(Measurement::p99_ms), 2),
                 median(of(Measurement::frontend_cpu_us_per_request), 1),
                 median(of(Measurement::frontend_cpu_seconds_per_gb), 2),
+                median(of(Measurement::storage_cpu_us_per_request), 1),
+                median(of(Measurement::storage_cpu_seconds_per_gb), 2),
                 // The worst round, not the median: no failure may hide.
                 failures.map_or_else(|| "-".to_owned(), |failures| format!("{:.0}", failures.max)),
             ]);
@@ -167,6 +178,9 @@ fn load_plots(page: &mut Page, outcome: &Outcome, scheme: Scheme) -> Result<(), 
         let per_gb = Measurement::frontend_cpu_seconds_per_gb;
         let cpu = bars("CPU time of the front end", "seconds for 10^9 bytes", per_gb);
         page.plot(&format!("cpu-per-gb-{scheme}"), &cpu)?;
+        let per_gb = Measurement::storage_cpu_seconds_per_gb;
+        let cpu = bars("CPU time of all storage nodes", "seconds for 10^9 bytes", per_gb);
+        page.plot(&format!("storage-cpu-per-gb-{scheme}"), &cpu)?;
     }
     for case in cases {
         let case_name: Case = outcome.cases[case];

@@ -30,7 +30,7 @@ pub(crate) struct Plan<'a> {
     /// How often.
     pub(crate) rounds: usize,
     /// Which subjects can be measured under which case.
-    pub(crate) applies: fn(Subject, Case) -> bool,
+    pub(crate) applies: &'a dyn Fn(Subject, Case) -> bool,
 }
 
 impl Plan<'_> {

@@ -1,8 +1,13 @@
 //! The lab of a run: one front end at a time before the same storage nodes, and its meters.
 
-use super::generator::{self, Task};
+use super::ceiling::Ceiling;
+use super::configuration::{Spread, with_hand_off};
+use super::generator::{self, Aim, Task};
 use super::measurement::{HostCpu, Measurement};
 use super::memory::{MemorySample, MemoryTrial};
+use super::meters;
+use super::moves::{MoveCounts, Moves};
+use super::subject::FrontEnd;
 use super::{Case, ComparisonError, LabPlace, LoadShape, Progress, Scheme, Subject};
 use crate::load::{Arrival, Event};
 use crate::peers::{HttpsSpec, ProxySpec};
@@ -11,10 +16,13 @@ use ashlar_lab::{
     CLIENT, Engine, FRONT_END, HTTP_PORT, HTTPS_PORT, Lab, LabSpec, Mode, Observer, Role,
     STORAGE_HTTP_PORT,
 };
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Where, in its data directory, a node keeps its self-signed certificate and the key.
@@ -35,6 +43,9 @@ pub(crate) struct TestbedSpec {
     pub(crate) https: bool,
     /// The most connections of a measurement.
     pub(crate) connections_max: usize,
+    /// Whether requests are spread evenly over the storage nodes, by the objects' names. Chains
+    /// must then have one node.
+    pub(crate) spread: bool,
 }
 
 /// A lab with storage nodes and a front end that can be exchanged.
@@ -46,7 +57,11 @@ pub(crate) struct Testbed {
     /// What a peer is told to do.
     proxy: ProxySpec,
     /// What runs on the front end's host.
-    active: Option<Subject>,
+    active: Option<FrontEnd>,
+    /// The names that spread requests.
+    spread: Option<Spread>,
+    /// The servers of files on the storage nodes' hosts, once they run.
+    ceiling: Option<Ceiling>,
 }
 
 impl Testbed {
@@ -56,10 +71,8 @@ impl Testbed {
         spec: &TestbedSpec,
         progress: &mut dyn Progress,
     ) -> Result<Self, ComparisonError> {
-        let files = tempfile::tempdir().map_err(|source| ComparisonError::System {
-            what: "make a temporary directory".to_owned(),
-            source,
-        })?;
+        let files =
+            tempfile::tempdir().map_err(|source| system("make a temporary directory", source))?;
         let mut lab_spec = LabSpec::new(place.name.clone())
             .storage_nodes(place.storage_nodes)
             .engine(spec.engine)
@@ -91,7 +104,12 @@ impl Testbed {
             threads: usize::from(place.server_threads),
             connections_max: spec.connections_max,
         };
-        Ok(Self { lab, files, proxy, active: Some(Subject::Relay) })
+        let mut testbed =
+            Self { lab, files, proxy, active: Some(FrontEnd::RELAY), spread: None, ceiling: None };
+        if spec.spread {
+            testbed.spread = Some(Spread::of(&testbed.configuration()?.1)?);
+        }
+        Ok(testbed)
     }
 
     /// Removes the lab.
@@ -107,12 +125,18 @@ impl Testbed {
         load: &LoadShape,
     ) -> Result<Measurement, ComparisonError> {
         self.activate(subject)?;
-        let command = self.generator(Task::Load, load, case)?;
+        let names = match &self.spread {
+            Some(spread) => spread.names(case.size)?,
+            None => Vec::new(),
+        };
+        let connect_to = self.connect_to(subject, case, &names)?;
+        let aim = Aim { names: &names, connect_to: &connect_to, ..self.aim(case, subject) };
+        let command = self.generator(Task::Load, load, &aim)?;
         let mut at_start = None;
         let mut at_end = None;
         let report = generator::run_load(command, |event| match event {
-            Event::WindowStarted => at_start = self.cpu_seconds(),
-            Event::WindowEnded => at_end = self.cpu_seconds(),
+            Event::WindowStarted => at_start = Some(self.read_meters(subject)),
+            Event::WindowEnded => at_end = Some(self.read_meters(subject)),
             Event::Holding => {}
         });
         let report = report.map_err(|reason| ComparisonError::Generator {
@@ -120,8 +144,11 @@ impl Testbed {
             case: case.to_string(),
             reason: self.with_log(subject, reason),
         })?;
-        let cpu = at_start.zip(at_end).map(|(start, end)| difference(&start, end));
-        Ok(Measurement { load: report, cpu })
+        let (Some(start), Some(end)) = (at_start, at_end) else {
+            return Ok(Measurement { load: report, cpu: None, moves: None });
+        };
+        let (cpu, moves) = start?.until(end?);
+        Ok(Measurement { load: report, cpu, moves })
     }
 
     /// Measures the memory of `trial`'s subject, freshly started.
@@ -141,13 +168,13 @@ impl Testbed {
             mix: None,
             ..load.clone()
         };
-        let case = Case { scheme: trial.scheme, size: MEMORY_OBJECT };
+        let aim = self.aim(Case { scheme: trial.scheme, size: MEMORY_OBJECT }, trial.subject);
         let failed = |reason: String| ComparisonError::Generator {
             subject: trial.subject.name(),
             case: format!("{} idle {} connections", trial.connections, trial.scheme),
             reason: self.with_log(trial.subject, reason),
         };
-        let command = self.generator(Task::Hold, &idle, case)?;
+        let command = self.generator(Task::Hold, &idle, &aim)?;
         let mut resident = None;
         let report = generator::run_hold(command, || {
             thread::sleep(MEMORY_SETTLE_TIME);
@@ -168,31 +195,84 @@ impl Testbed {
         })
     }
 
-    /// Has `subject`, and nothing else, run on the front end's host.
+    /// Has what `subject` needs, and nothing else, run on the front end's host.
     fn activate(&mut self, subject: Subject) -> Result<(), ComparisonError> {
-        if self.active == Some(subject) {
+        let Some(front_end) = subject.front_end() else {
+            return Ok(());
+        };
+        if self.active == Some(front_end) {
             return Ok(());
         }
         self.deactivate()?;
-        match subject {
-            Subject::Relay => self.lab.start_node(FRONT_END)?,
-            Subject::Target => unreachable!("a target is not in the lab"),
-            Subject::Peer(peer) => {
+        match front_end {
+            FrontEnd::Ashlar { mode, threshold_bytes } => {
+                let (path, text) = self.configuration()?;
+                let text = with_hand_off(&text, mode, threshold_bytes)?;
+                fs::write(&path, text)
+                    .map_err(|source| system("configure the front end", source))?;
+                self.lab.start_node(FRONT_END)?;
+            }
+            FrontEnd::Peer(peer) => {
                 let command = peer.prepare(&self.proxy, self.files.path())?;
                 self.lab.spawn_in(FRONT_END, peer.name(), &command)?;
             }
         }
-        self.active = Some(subject);
+        self.active = Some(front_end);
         Ok(())
     }
 
     fn deactivate(&mut self) -> Result<(), ComparisonError> {
         match self.active.take() {
-            None | Some(Subject::Target) => {}
-            Some(Subject::Relay) => self.lab.stop_node(FRONT_END)?,
-            Some(Subject::Peer(peer)) => self.lab.stop(FRONT_END, peer.name())?,
+            None => {}
+            Some(FrontEnd::Ashlar { .. }) => self.lab.stop_node(FRONT_END)?,
+            Some(FrontEnd::Peer(peer)) => self.lab.stop(FRONT_END, peer.name())?,
         }
         Ok(())
+    }
+
+    /// The front end's configuration file and its text.
+    fn configuration(&self) -> Result<(PathBuf, String), ComparisonError> {
+        let path = self
+            .lab
+            .node_configuration(FRONT_END)?
+            .ok_or_else(|| ComparisonError::Configuration("the front end has none".to_owned()))?;
+        let text = fs::read_to_string(&path)
+            .map_err(|source| system("read the front end's configuration", source))?;
+        Ok((path, text))
+    }
+
+    /// Where the generator connects in place of the front end, in the order of the storage nodes.
+    fn connect_to(
+        &mut self,
+        subject: Subject,
+        case: Case,
+        names: &[String],
+    ) -> Result<Vec<SocketAddr>, ComparisonError> {
+        match (subject, case.scheme) {
+            (Subject::Direct, Scheme::Http) => Ok(self.proxy.upstreams.clone()),
+            (Subject::Direct, Scheme::Https) => {
+                if self.ceiling.is_none() {
+                    self.ceiling = Some(Ceiling::start(&self.lab, &self.proxy, self.files.path())?);
+                }
+                let ceiling = self.ceiling.as_ref().expect("it was started just now");
+                ceiling.provide(names, case.size)?;
+                Ok(ceiling.addresses().to_vec())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// What a subject's generator asks for, without names.
+    fn aim(&self, case: Case, subject: Subject) -> Aim<'_> {
+        let https = self.proxy.https.as_ref().filter(|_| case.scheme == Scheme::Https);
+        Aim {
+            case,
+            host: self.proxy.http.ip(),
+            certificate: https.map(|https| https.certificate.as_path()),
+            names: &[],
+            stays: subject.stays(),
+            connect_to: &[],
+        }
     }
 
     /// The generator on the client's host.
@@ -200,20 +280,21 @@ impl Testbed {
         &self,
         task: Task,
         load: &LoadShape,
-        case: Case,
+        aim: &Aim<'_>,
     ) -> Result<Command, ComparisonError> {
-        let program = std::env::current_exe().map_err(|source| ComparisonError::System {
-            what: "find this program".to_owned(),
-            source,
-        })?;
-        let front_end = self.lab.address(FRONT_END)?;
-        let certificate = match (case.scheme, &self.proxy.https) {
-            (Scheme::Https, Some(https)) => Some(https.certificate.as_path()),
-            _ => None,
-        };
+        let program =
+            std::env::current_exe().map_err(|source| system("find this program", source))?;
         let mut command = self.lab.command(CLIENT, program)?;
-        command.args(generator::arguments(task, load, case, front_end, certificate));
+        command.args(generator::arguments(task, load, aim));
         Ok(command)
+    }
+
+    /// What everything has used and counted so far.
+    fn read_meters(&self, subject: Subject) -> Result<Reading, ComparisonError> {
+        let cpu = self.cpu_seconds();
+        let at = Instant::now();
+        let moves = subject.may_move().then(|| meters::move_counts(&self.lab)).transpose()?;
+        Ok(Reading { cpu, at, moves })
     }
 
     /// What every host has used so far; `None` where it is not counted.
@@ -227,15 +308,41 @@ impl Testbed {
     /// Adds the last line of the subject's log to a complaint: it often names the cause.
     fn with_log(&self, subject: Subject, reason: String) -> String {
         let log = match subject {
-            Subject::Relay | Subject::Target => self.lab.node_log(FRONT_END),
             Subject::Peer(peer) => self.lab.log(FRONT_END, peer.name()),
+            _ => self.lab.node_log(FRONT_END),
         };
-        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let text = fs::read_to_string(log).unwrap_or_default();
         match text.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(line) => format!("{reason} (its log ends: {})", line.trim()),
             None => reason,
         }
     }
+}
+
+/// What the meters show at one moment.
+struct Reading {
+    cpu: Option<HostCpu>,
+    /// When moves began to be counted.
+    at: Instant,
+    /// Present if the subject can move connections.
+    moves: Option<MoveCounts>,
+}
+
+impl Reading {
+    /// What was used and counted from here to `end`.
+    fn until(self, end: Self) -> (Option<HostCpu>, Option<Moves>) {
+        let cpu = self.cpu.zip(end.cpu).map(|(start, end)| difference(&start, end));
+        let elapsed_seconds = end.at.duration_since(self.at).as_secs_f64();
+        let moves = self
+            .moves
+            .zip(end.moves)
+            .map(|(start, end)| Moves { counts: end.since(&start), elapsed_seconds });
+        (cpu, moves)
+    }
+}
+
+fn system(what: &str, source: io::Error) -> ComparisonError {
+    ComparisonError::System { what: what.to_owned(), source }
 }
 
 /// Lets the user call off the building of a lab.

@@ -34,6 +34,10 @@ pub(super) struct ThreadContext {
 /// Sends operations one at a time and reconnects when it must.
 pub(super) struct Connection {
     context: Rc<ThreadContext>,
+    /// Its number among all connections, which decides where it connects.
+    number: usize,
+    /// Its turn among the operations of the source.
+    turn: usize,
     transport: Option<Transport>,
     parser: ResponseParser,
     deadline: Deadline,
@@ -42,11 +46,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A connection to be; it connects when it is first used.
-    pub(super) fn new(context: Rc<ThreadContext>) -> Self {
+    /// The connection of that number; it connects when it is first used.
+    pub(super) fn new(context: Rc<ThreadContext>, number: usize) -> Self {
         let deadline = Deadline::new(context.timeout);
         Self {
             context,
+            number,
+            turn: number,
             transport: None,
             parser: ResponseParser::new(),
             deadline,
@@ -57,7 +63,7 @@ impl Connection {
     /// Connects unless connected, within the time-out; over HTTPS, what was negotiated.
     pub(super) async fn connect(&mut self) -> Result<Option<TlsFacts>, Failure> {
         if self.transport.is_none() {
-            let connecting = Transport::connect(&self.context.target);
+            let connecting = Transport::connect(&self.context.target, self.number);
             self.transport = Some(self.deadline.bound(Instant::now(), connecting).await?);
         }
         Ok(self.transport.as_ref().and_then(Transport::tls_facts))
@@ -69,7 +75,7 @@ impl Connection {
         due: Instant,
         due_in_window: Option<bool>,
     ) -> Result<(), Failure> {
-        let operation = self.context.source.borrow_mut().draw();
+        let operation = self.context.source.borrow_mut().draw(&mut self.turn);
         self.perform(operation, due, due_in_window).await
     }
 

@@ -38,7 +38,7 @@ pub use response::{HEAD_BYTES_MAX, HEADERS_MAX, Malformed, Response, ResponsePar
 pub use schedule::Schedule;
 pub use target::{Target, TargetError, TlsFacts};
 pub use trust::{Trust, TrustError};
-pub use workload::{Keyed, Mix, NotAMix, Workload};
+pub use workload::{Keyed, Mix, Named, NotAMix, Workload};
 
 use connection::ThreadContext;
 use content::Content;
@@ -204,7 +204,7 @@ impl LoadSpec {
     fn keys(&self) -> u64 {
         match &self.workload {
             Workload::Keyed(keyed) => keyed.keys,
-            Workload::Path(_) | Workload::Synthetic(_) => 1,
+            Workload::Path(_) | Workload::Synthetic(_) | Workload::Named(_) => 1,
         }
     }
 
@@ -253,10 +253,20 @@ impl LoadSpec {
             Workload::Synthetic(sizes) => {
                 require(!sizes.is_empty(), "size", "there must be at least one".to_owned())
             }
+            Workload::Named(named) => require(
+                !named.names.is_empty() && named.names.iter().all(|name| is_visible(name)),
+                "names",
+                "must be one at least, of visible ASCII characters".to_owned(),
+            ),
             Workload::Keyed(keyed) => {
                 require(keyed.keys > 0, "keys", "there must be at least one".to_owned())
             }
             Workload::Path(_) => Ok(()),
         }
     }
+}
+
+/// Whether a name can stand in a request's head as it is.
+fn is_visible(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
 }

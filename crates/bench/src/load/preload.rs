@@ -23,8 +23,8 @@ pub(super) fn preload(spec: &LoadSpec, population: &Population) -> Result<(), Lo
     let connections = spec.connections.min(usize::try_from(keys).unwrap_or(usize::MAX));
     runtime()?.block_on(async {
         let next = Rc::new(Cell::new(0));
-        let tasks = (0..connections).map(|_| {
-            let mut connection = Connection::new(Rc::clone(&context));
+        let tasks = (0..connections).map(|number| {
+            let mut connection = Connection::new(Rc::clone(&context), number);
             let next = Rc::clone(&next);
             tokio::task::spawn_local(async move {
                 while next.get() < keys {
@@ -73,7 +73,7 @@ pub fn hold(spec: &LoadSpec, while_held: impl FnOnce()) -> Result<HoldReport, Lo
     preload(spec, &population)?;
     let context = Rc::new(spec.thread_context(&population, 0));
     runtime()?.block_on(async {
-        let connected = connect_all(spec.connections, &context).await;
+        let connected = connect_all(0..spec.connections, &context).await;
         let (connections, _) =
             connected.map_err(|failure| LoadError::Connect(failure.to_string()))?;
         let first = connections.into_iter().map(|mut connection| {
@@ -98,7 +98,8 @@ pub fn hold(spec: &LoadSpec, while_held: impl FnOnce()) -> Result<HoldReport, Lo
     })
 }
 
-/// Waits until the target answers one request of the workload well, at most `patience`.
+/// Waits until the target answers one request of the workload well, at each of its addresses, at
+/// most `patience`.
 ///
 /// # Errors
 /// What the last request met.
@@ -111,16 +112,16 @@ pub fn wait_until_answering(spec: &LoadSpec, patience: Duration) -> Result<(), L
     let context = Rc::new(spec.thread_context(&Population::new(spec.keys()), 0));
     runtime()?.block_on(async {
         let deadline = Instant::now() + patience;
-        let mut connection = Connection::new(context);
-        loop {
-            let Err(failure) = connection.perform_next(Instant::now(), None).await else {
-                return Ok(());
-            };
-            if Instant::now() >= deadline {
-                return Err(LoadError::Connect(failure.to_string()));
+        for number in 0..spec.target.addresses.len() {
+            let mut connection = Connection::new(Rc::clone(&context), number);
+            while let Err(failure) = connection.perform_next(Instant::now(), None).await {
+                if Instant::now() >= deadline {
+                    return Err(LoadError::Connect(failure.to_string()));
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
-            tokio::time::sleep(RETRY_INTERVAL).await;
         }
+        Ok(())
     })
 }
 

@@ -37,8 +37,8 @@ pub enum TargetError {
 /// Where the load goes.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The address that every connection goes to.
-    pub(super) address: SocketAddr,
+    /// The addresses that connections go to, in turn; at least one.
+    pub(super) addresses: Vec<SocketAddr>,
     /// The value of the Host header.
     pub(super) authority: String,
     /// The URL's path and query.
@@ -95,11 +95,26 @@ impl Target {
             None
         };
         Ok(Self {
-            address: resolve(bare_host, port)?,
+            addresses: vec![resolve(bare_host, port)?],
             authority: authority.as_str().to_owned(),
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
             tls,
         })
+    }
+
+    /// The same target, but connections go to these addresses in turn, in place of the URL's. Host
+    /// header and certificate remain those of the URL.
+    ///
+    /// # Panics
+    /// Without an address.
+    pub fn connect_to(self, addresses: Vec<SocketAddr>) -> Self {
+        assert!(!addresses.is_empty(), "there is an address to connect to");
+        Self { addresses, ..self }
+    }
+
+    /// The address of the connection with this number.
+    pub(super) fn address(&self, connection: usize) -> SocketAddr {
+        self.addresses[connection % self.addresses.len()]
     }
 
     /// The URL's path and query; `/` if it has none.
@@ -127,7 +142,7 @@ mod tests {
     #[test]
     fn a_url_says_where_to_connect_and_what_to_ask_for() {
         let target = plain("http://127.0.0.1:8080/a/b?c=d").unwrap();
-        assert_eq!(target.address, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(target.address(7), "127.0.0.1:8080".parse().unwrap());
         assert_eq!(target.authority, "127.0.0.1:8080");
         assert_eq!(target.path(), "/a/b?c=d");
         assert!(target.tls.is_none());
@@ -136,10 +151,19 @@ mod tests {
     #[test]
     fn ports_and_paths_have_defaults() {
         let target = plain("http://127.0.0.1").unwrap();
-        assert_eq!((target.address.port(), target.path()), (80, "/"));
+        assert_eq!((target.address(0).port(), target.path()), (80, "/"));
         let target = Target::parse("https://[::1]/", &Trust::Everybody).unwrap();
-        assert_eq!(target.address, "[::1]:443".parse().unwrap());
+        assert_eq!(target.address(0), "[::1]:443".parse().unwrap());
         assert!(target.tls.is_some());
+    }
+
+    #[test]
+    fn connections_may_go_to_other_addresses_in_turn() {
+        let addresses: Vec<SocketAddr> =
+            ["127.0.0.1:1", "127.0.0.2:2"].map(|address| address.parse().unwrap()).to_vec();
+        let target = plain("http://127.0.0.1:8080").unwrap().connect_to(addresses.clone());
+        assert_eq!([0, 1, 2].map(|number| target.address(number)), [0, 1, 0].map(|i| addresses[i]));
+        assert_eq!(target.authority, "127.0.0.1:8080");
     }
 
     #[test]

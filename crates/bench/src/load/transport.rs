@@ -51,8 +51,9 @@ pub(super) struct Transport {
 
 impl Transport {
     /// Connects, and over HTTPS makes a full handshake.
-    pub(super) async fn connect(target: &Target) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(target.address).await.map_err(Failure::Connect)?;
+    pub(super) async fn connect(target: &Target, connection: usize) -> Result<Self, Failure> {
+        let address = target.address(connection);
+        let stream = TcpStream::connect(address).await.map_err(Failure::Connect)?;
         stream.set_nodelay(true).map_err(Failure::Connect)?;
         let session = match &target.tls {
             None => None,

@@ -76,10 +76,9 @@ impl Worker<'_> {
         Ok((totals, tls))
     }
 
-    /// This thread's share of the connections.
-    fn connections(&self) -> usize {
-        let (all, threads) = (self.spec.connections, self.spec.threads);
-        all / threads + usize::from(self.thread < all % threads)
+    /// This thread's share of the connections, by their numbers.
+    fn connections(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.thread..self.spec.connections).step_by(self.spec.threads)
     }
 
     /// Lets all connections work until the window is over; how many requests were left unsent.
@@ -131,21 +130,21 @@ pub(super) fn runtime() -> Result<LocalRuntime, LoadError> {
         .map_err(LoadError::Runtime)
 }
 
-/// Opens `count` connections at once; over HTTPS also what the first negotiated.
+/// Opens the connections of these numbers at once; over HTTPS also what the first negotiated.
 pub(super) async fn connect_all(
-    count: usize,
+    numbers: impl Iterator<Item = usize>,
     context: &Rc<ThreadContext>,
 ) -> Result<(Vec<Connection>, Option<TlsFacts>), Failure> {
-    let tasks: Vec<_> = (0..count)
-        .map(|_| {
-            let mut connection = Connection::new(Rc::clone(context));
+    let tasks: Vec<_> = numbers
+        .map(|number| {
+            let mut connection = Connection::new(Rc::clone(context), number);
             tokio::task::spawn_local(async move {
                 let tls = connection.connect().await?;
                 Ok::<_, Failure>((connection, tls))
             })
         })
         .collect();
-    let mut connections = Vec::with_capacity(count);
+    let mut connections = Vec::with_capacity(tasks.len());
     let mut facts = None;
     for task in tasks {
         let (connection, tls) =

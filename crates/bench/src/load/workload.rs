@@ -19,8 +19,23 @@ pub enum Workload {
     Path(String),
     /// GET of synthetic objects, each of the sizes equally often.
     Synthetic(Vec<ByteSize>),
+    /// GET of objects of one size, by their names.
+    Named(Named),
     /// Operations on objects that the run put there before.
     Keyed(Keyed),
+}
+
+/// Objects of one size under several names, such as the same synthetic object with leading zeros.
+/// Connections begin with another name each.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The names: at least one, of visible ASCII characters.
+    pub names: Vec<String>,
+    /// The size of every object.
+    pub size: ByteSize,
+    /// Whether a connection stays with the name that it began with. Otherwise it goes on to the
+    /// next name with each request.
+    pub stays: bool,
 }
 
 /// Operations on numbered objects of one size.
@@ -110,6 +125,8 @@ pub(super) enum Operation {
     Path,
     /// GET of the synthetic object of that many bytes.
     Synthetic(u64),
+    /// GET of the object of that many bytes that has the name at this place.
+    Named { place: usize, bytes: u64 },
     /// GET of a numbered object of that many bytes.
     Read { key: u64, bytes: u64 },
     /// PUT of a numbered object of that many bytes; a new one if it is an insert.
@@ -122,7 +139,7 @@ impl Operation {
     pub(super) fn expected_body(self) -> Option<(u64, u64)> {
         match self {
             Self::Path | Self::Write { .. } => None,
-            Self::Synthetic(bytes) => Some((0, bytes)),
+            Self::Synthetic(bytes) | Self::Named { bytes, .. } => Some((0, bytes)),
             Self::Read { key, bytes } => Some((Content::origin(key), bytes)),
         }
     }
@@ -167,14 +184,22 @@ impl OperationSource {
         }
     }
 
-    /// Draws the next operation.
-    pub(super) fn draw(&mut self) -> Operation {
+    /// Draws the next operation of a connection. `turn` is the connection's own: its number at
+    /// first, and moved on here.
+    pub(super) fn draw(&mut self, turn: &mut usize) -> Operation {
         match (&self.workload, &self.keys) {
             (Workload::Path(_), _) => Operation::Path,
             (Workload::Synthetic(sizes), _) => {
                 let index =
                     if sizes.len() == 1 { 0 } else { self.random.random_range(0..sizes.len()) };
                 Operation::Synthetic(sizes[index].bytes())
+            }
+            (Workload::Named(named), _) => {
+                let place = *turn % named.names.len();
+                if !named.stays {
+                    *turn = place + 1;
+                }
+                Operation::Named { place, bytes: named.size.bytes() }
             }
             (Workload::Keyed(keyed), Some(keys)) => {
                 let bytes = keyed.size.bytes();
@@ -210,6 +235,12 @@ impl OperationSource {
                 append(head, format_args!("GET {path}{end}\r\n"));
             }
             Operation::Synthetic(bytes) => append(head, format_args!("GET /{bytes}{end}\r\n")),
+            Operation::Named { place, .. } => {
+                let Workload::Named(named) = &self.workload else {
+                    unreachable!("only a workload with names draws it");
+                };
+                append(head, format_args!("GET /{}{end}\r\n", named.names[place]));
+            }
             Operation::Read { key, .. } => {
                 append(head, format_args!("GET /{KEY_PREFIX}{key}{end}\r\n"));
             }
@@ -276,7 +307,7 @@ mod tests {
             (Mix::PUT, 1.0, 0.0),
         ] {
             let mut source = keyed(mix);
-            let drawn: Vec<Operation> = (0..DRAWS).map(|_| source.draw()).collect();
+            let drawn: Vec<Operation> = (0..DRAWS).map(|_| source.draw(&mut 0)).collect();
             let share = |wanted: bool| {
                 let hits = drawn.iter().filter(|operation| {
                     matches!(operation, Operation::Write { insert, .. } if *insert == wanted)
@@ -293,7 +324,7 @@ mod tests {
         let mut source = keyed(Mix::YCSB_D);
         let mut inserted = 50;
         for _ in 0..DRAWS {
-            let operation = source.draw();
+            let operation = source.draw(&mut 0);
             match operation {
                 Operation::Write { key, insert: true, .. } => {
                     assert_eq!(key, inserted);
@@ -311,8 +342,30 @@ mod tests {
     fn sizes_are_drawn_equally_often() {
         let sizes = vec![ByteSize(1), ByteSize(2)];
         let mut source = source(Workload::Synthetic(sizes));
-        let ones = (0..DRAWS).filter(|_| source.draw() == Operation::Synthetic(1)).count();
+        let ones = (0..DRAWS).filter(|_| source.draw(&mut 0) == Operation::Synthetic(1)).count();
         assert!(ones.abs_diff(DRAWS / 2) < DRAWS / 20);
+    }
+
+    /// The heads of a connection's first requests for the objects `7`, `07` and `007`.
+    fn named_requests(stays: bool, connection: usize) -> Vec<String> {
+        let names = ["7", "07", "007"].map(str::to_owned).to_vec();
+        let mut source = source(Workload::Named(Named { names, size: ByteSize(7), stays }));
+        let mut turn = connection;
+        let operations: Vec<Operation> = (0..4).map(|_| source.draw(&mut turn)).collect();
+        assert!(operations.iter().all(|operation| operation.expected_body() == Some((0, 7))));
+        let heads = operations.into_iter().map(|operation| head(&source, operation));
+        heads.map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_connection_takes_names_in_turn_and_begins_with_its_own() {
+        assert_eq!(named_requests(false, 0), ["/7", "/07", "/007", "/7"]);
+        assert_eq!(named_requests(false, 5), ["/007", "/7", "/07", "/007"]);
+    }
+
+    #[test]
+    fn a_connection_may_stay_with_one_name() {
+        assert_eq!(named_requests(true, 4), ["/07"; 4]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn run(spec: &ObjectSpec, progress: &mut dyn Progress) -> Result<Outcome, Co
         }
     }
     let plan =
-        Plan { subjects: &subjects, cases: &cases, rounds: spec.rounds, applies: |_, _| true };
+        Plan { subjects: &subjects, cases: &cases, rounds: spec.rounds, applies: &|_, _| true };
     let memory_plan = spec.memory_plan(&subjects);
     let in_lab = matches!(spec.place, Place::Lab(_));
     let total = plan.trials().len() + memory_plan.0.len() + usize::from(in_lab);
@@ -77,7 +77,7 @@ fn measure_target(spec: &ObjectSpec, case: Case) -> Result<Measurement, Comparis
     };
     let target = Target::parse(url, trust).or_else(|error| refuse("target", error.to_string()))?;
     let load = crate::load::run(&spec.load.at(target, case.size), |_| {}).map_err(load_error)?;
-    Ok(Measurement { load, cpu: None })
+    Ok(Measurement { load, cpu: None, moves: None })
 }
 
 /// Adds the ratios of our front end to each peer: `relay_over_nginx_http_1KiB_rate`.

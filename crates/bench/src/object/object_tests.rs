@@ -70,7 +70,7 @@ fn measurement(rate: f64, size: ByteSize) -> Measurement {
         generator_cpu_seconds: 0.1,
     };
     let cpu = [("fe".to_owned(), 0.25), ("s1".to_owned(), 0.125)];
-    Measurement { load, cpu: Some(cpu.into_iter().collect()) }
+    Measurement { load, cpu: Some(cpu.into_iter().collect()), moves: None }
 }
 
 /// A run of two rounds in which ours has twice nginx's rate and half its memory.

@@ -64,6 +64,7 @@ impl ObjectSpec {
             replicas,
             https: self.schemes.contains(&Scheme::Https),
             connections_max: self.load.connections.max(idle_connections),
+            spread: false,
         }
     }
 

@@ -1,8 +1,11 @@
 //! The proxies that are measured beside ours, each configured as well as we know how: a
 //! comparison against a badly configured peer says nothing. docs/benchmarks.md argues every line.
 
+mod files;
 mod haproxy;
 mod nginx;
+
+pub use files::FilesSpec;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -18,13 +18,15 @@ const HEADROOM: f64 = 1.1;
 /// The same on a logarithmic axis; the legend is there.
 const LOGARITHMIC_HEADROOM: f64 = 4.0;
 /// One colour for each series, distinguishable for colour-blind readers.
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
+    RGBColor(120, 120, 120),
+    RGBColor(240, 228, 66),
 ];
 
 /// Why there is no plot.

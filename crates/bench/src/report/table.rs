@@ -12,7 +12,18 @@ pub struct Table {
 impl Table {
     /// An empty table with these column titles.
     pub fn new<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Self {
-        Self { header: header.map(str::to_owned).to_vec(), rows: Vec::new() }
+        Self::with_header(header.map(str::to_owned).to_vec())
+    }
+
+    /// An empty table with these column titles, at least one.
+    pub fn with_header(header: Vec<String>) -> Self {
+        assert!(!header.is_empty(), "a table has a column");
+        Self { header, rows: Vec::new() }
+    }
+
+    /// Whether there is anything in it.
+    pub fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
     }
 
     /// Adds a row of as many cells as there are columns.

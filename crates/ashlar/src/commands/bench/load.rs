@@ -2,11 +2,12 @@
 
 use super::parse_seconds;
 use ashlar_bench::load::{
-    self, Arrival, Event, HoldReport, Keyed, LoadReport, LoadSpec, Message, Mix, Target, Trust,
-    Workload,
+    self, Arrival, Event, HoldReport, Keyed, LoadReport, LoadSpec, Message, Mix, Named, Target,
+    Trust, Workload,
 };
 use ashlar_bench::units::ByteSize;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,15 @@ pub(super) struct Args {
     /// Fetch /N for objects of this size, or give objects of --mix this size; several: equally often
     #[arg(long, value_delimiter = ',')]
     size: Vec<ByteSize>,
+    /// Fetch these objects, all of one --size, in turn; connections begin with another one each
+    #[arg(long, value_delimiter = ',', requires = "size", conflicts_with = "mix")]
+    names: Vec<String>,
+    /// Each connection fetches only the one of --names that it begins with
+    #[arg(long, requires = "names")]
+    stay: bool,
+    /// Connect to these addresses in turn, in place of the URL's
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',')]
+    connect_to: Vec<SocketAddr>,
     /// Operate on preloaded objects: ycsb-a, ycsb-b, ycsb-c, ycsb-d or put
     #[arg(long)]
     mix: Option<Mix>,
@@ -119,14 +129,21 @@ fn tell(args: &Args, message: &Message) {
 }
 
 fn specification(args: &Args) -> anyhow::Result<LoadSpec> {
-    let target =
+    let mut target =
         Target::parse(&args.url, &Trust::from_options(args.cacert.as_deref(), args.insecure))?;
     let workload = match (args.mix, args.size.as_slice()) {
+        (None, [size]) if !args.names.is_empty() => {
+            Workload::Named(Named { names: args.names.clone(), size: *size, stays: args.stay })
+        }
+        (None, _) if !args.names.is_empty() => anyhow::bail!("--names: give one --size for them"),
         (None, []) => Workload::Path(target.path().to_owned()),
         (None, sizes) => Workload::Synthetic(sizes.to_vec()),
         (Some(mix), [size]) => Workload::Keyed(Keyed { mix, keys: args.keys, size: *size }),
         (Some(_), _) => anyhow::bail!("--mix: give one --size for its objects"),
     };
+    if !args.connect_to.is_empty() {
+        target = target.connect_to(args.connect_to.clone());
+    }
     let arrival = match args.rate {
         None => Arrival::Closed,
         Some(rate_per_second) => Arrival::Open { rate_per_second },
@@ -178,7 +195,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use ashlar_bench::comparison::generator::{Task, arguments};
+    use ashlar_bench::comparison::generator::{Aim, Task, arguments};
     use ashlar_bench::comparison::{Case, LoadShape, Scheme};
     use clap::Parser;
     use std::net::Ipv4Addr;
@@ -194,15 +211,25 @@ mod tests {
         Bench(super::super::Args),
     }
 
-    fn parsed(task: Task, load: &LoadShape) -> Args {
-        let case = Case { scheme: Scheme::Http, size: ByteSize(1024) };
-        let arguments = arguments(task, load, case, Ipv4Addr::LOCALHOST, None);
+    fn aim() -> Aim<'static> {
+        Aim {
+            case: Case { scheme: Scheme::Http, size: ByteSize(1024) },
+            host: Ipv4Addr::LOCALHOST.into(),
+            certificate: None,
+            names: &[],
+            stays: false,
+            connect_to: &[],
+        }
+    }
+
+    fn parsed(task: Task, load: &LoadShape, aim: &Aim<'_>) -> Args {
+        let arguments = arguments(task, load, aim);
         let line = [std::ffi::OsString::from("ashlar")].into_iter().chain(arguments);
         let Top::Bench(bench) =
             Line::try_parse_from(line).unwrap_or_else(|e| panic!("{e}")).command;
         match bench.command {
             super::super::Command::Load(args) => args,
-            super::super::Command::Object(_) => panic!("it is the generator's command line"),
+            _ => panic!("it is the generator's command line"),
         }
     }
 
@@ -222,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_lab_and_the_generator_agree_on_the_command_line() {
-        let args = parsed(Task::Load, &shape());
+        let args = parsed(Task::Load, &shape(), &aim());
         let spec = specification(&args).unwrap();
         assert_eq!((spec.connections, spec.threads, spec.seed), (7, 2, 5));
         assert_eq!(spec.arrival, Arrival::Open { rate_per_second: 1.5 });
@@ -236,11 +263,26 @@ mod tests {
     #[test]
     fn without_a_mix_synthetic_objects_are_fetched() {
         let load = LoadShape { mix: None, arrival: Arrival::Closed, ..shape() };
-        let args = parsed(Task::Hold, &load);
+        let args = parsed(Task::Hold, &load, &aim());
         assert!(args.hold);
         let spec = specification(&args).unwrap();
         assert_eq!(spec.arrival, Arrival::Closed);
         assert!(matches!(spec.workload, Workload::Synthetic(sizes) if sizes == [ByteSize(1024)]));
+    }
+
+    #[test]
+    fn names_and_other_addresses_reach_the_generator() {
+        let load = LoadShape { mix: None, ..shape() };
+        let names = ["1024", "01024"].map(str::to_owned);
+        let connect_to = ["127.0.0.1:1", "127.0.0.2:2"].map(|text| text.parse().unwrap());
+        let aim = Aim { names: &names, stays: true, connect_to: &connect_to, ..aim() };
+        let args = parsed(Task::Load, &load, &aim);
+        assert_eq!(args.connect_to, connect_to);
+        let Workload::Named(named) = specification(&args).unwrap().workload else {
+            panic!("the names are lost");
+        };
+        assert_eq!((named.names.as_slice(), named.size), (&names[..], ByteSize(1024)));
+        assert!(named.stays);
     }
 
     #[test]
