@@ -35,12 +35,13 @@ use ashlar_kernel::steering::Steering;
 use ashlar_net::{
     channel_identity::ChannelIdentity,
     repair::{Frozen, MUTE_TIME},
-    service_address::{self, ServiceRoute},
+    service_address,
 };
 use ashlar_object::NodeIndex;
 use channel::Channel;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    future::pending,
     net::{SocketAddr, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -88,7 +89,7 @@ pub(crate) struct HandOff {
     /// Frozen sockets of connections that have gone, by flow.
     lingering: Mutex<HashMap<FlowKey, Lingering>>,
     /// Packets of which listeners come here.
-    routes: Mutex<HashMap<SocketAddr, ServiceRoute>>,
+    routes: Mutex<HashSet<SocketAddr>>,
     /// This process's steering, if there is one.
     steering: OnceLock<Arc<Mutex<Steering>>>,
     /// Flows to be forgotten that are waited for.
@@ -184,16 +185,19 @@ impl HandOff {
     fn prepare(&self, service: &ServiceAddresses) -> Result<(), String> {
         let mut routes = lock(&self.routes);
         for listener in &service.listeners {
-            if !routes.contains_key(listener) {
-                if routes.len() >= ROUTES_MAX {
-                    return Err(format!(
-                        "this host takes packets for {ROUTES_MAX} listeners already"
-                    ));
-                }
-                let route =
-                    service_address::prepare(*listener).map_err(|error| error.to_string())?;
-                routes.insert(*listener, route);
+            if routes.contains(listener) {
+                continue;
             }
+            if routes.len() >= ROUTES_MAX {
+                return Err(format!("this host takes packets for {ROUTES_MAX} listeners already"));
+            }
+            let route = service_address::prepare(*listener).map_err(|error| error.to_string())?;
+            // Kept by the event loop, which ends: nobody drops this, which its adopter refers to.
+            tokio::spawn(async move {
+                let _route = route;
+                pending::<()>().await;
+            });
+            routes.insert(*listener);
         }
         Ok(())
     }
