@@ -96,9 +96,10 @@ impl Service for FrontEnd {
 
     fn place(&self, head: &RequestHead<'_>, connection: ConnectionInfo) -> Place {
         let Some(hand_off) = &self.0.hand_off else { return Place::Here };
+        let threshold_bytes = hand_off.threshold_bytes(connection.flow.origin);
         let target = match head.method {
-            "PUT" => self.upload_place(head, hand_off),
-            "GET" if hand_off.threshold_bytes == 0 => self.download_place(head, connection.thread),
+            "PUT" => self.upload_place(head, threshold_bytes),
+            "GET" if threshold_bytes == 0 => self.download_place(head, connection.thread),
             _ => None,
         };
         target.map_or(Place::Here, Place::At)
@@ -194,18 +195,19 @@ impl FrontEnd {
         if connection.can_move
             && let Some(hand_off) = &self.0.hand_off
         {
-            read.relay_bytes_max = Some(hand_off.threshold_bytes.saturating_sub(1));
+            let threshold_bytes = hand_off.threshold_bytes(connection.flow.origin);
+            read.relay_bytes_max = Some(threshold_bytes.saturating_sub(1));
         }
         Some(read)
     }
 
     /// Where an upload goes that is not relayed.
-    fn upload_place(&self, head: &RequestHead<'_>, hand_off: &HandOff) -> Option<Destination> {
+    fn upload_place(&self, head: &RequestHead<'_>, threshold_bytes: u64) -> Option<Destination> {
         let length = head.field(header::CONTENT_LENGTH.as_str());
         let length = length.map(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
         // A body of unknown length may be large.
         let is_large = match length {
-            Some(length) => length? >= hand_off.threshold_bytes,
+            Some(length) => length? >= threshold_bytes,
             None => head.field(header::TRANSFER_ENCODING.as_str()).is_some(),
         };
         let key = Key::from_path(head.target.split('?').next()?).ok()?;

@@ -201,7 +201,7 @@ where
     if let Some(service) = &hello.service
         && node.is_none()
     {
-        hand_off.prepare(service)?;
+        hand_off.prepare(&name, service)?;
     }
     let channel = Arc::new(Channel {
         name,

@@ -27,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) listeners: Vec<SocketAddr>,
     /// Where its steering takes control datagrams.
     pub(crate) steering: SocketAddr,
+    /// Bodies from this size on flow past it.
+    pub(crate) threshold_bytes: u64,
 }
 
 impl Hello {
@@ -70,7 +72,7 @@ mod tests {
         let owner = Owner { mac: MacAddress([2, 0, 0, 0, 0, 1]), id: 3 };
         let listeners = vec!["10.0.0.1:80".parse().unwrap()];
         let steering = "10.0.0.1:7471".parse().unwrap();
-        Hello::new("demo", owner, Some(Service { listeners, steering }))
+        Hello::new("demo", owner, Some(Service { listeners, steering, threshold_bytes: 1 }))
     }
 
     #[test]

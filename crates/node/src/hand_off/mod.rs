@@ -78,8 +78,10 @@ pub(crate) struct HandOff {
     service: Option<ServiceAddresses>,
     control: Control,
     timeouts: Timeouts,
-    /// Bodies from this size on flow past the front end.
-    pub(crate) threshold_bytes: u64,
+    /// Bodies from this size on flow past a front end that does not say otherwise.
+    threshold_bytes: u64,
+    /// What front ends say, by name.
+    thresholds_bytes: Mutex<HashMap<String, u64>>,
     /// The zero of the protocol's clock.
     started: Instant,
     stages: Stages,
@@ -151,6 +153,7 @@ impl HandOff {
             // An importer that waits longer would hear its socket's retransmission timer.
             timeouts: Timeouts { go_ms: GO_TIMEOUT_MS, ..Timeouts::default() },
             threshold_bytes,
+            thresholds_bytes: Mutex::default(),
             started: Instant::now(),
             stages,
             peers: Mutex::default(),
@@ -161,6 +164,15 @@ impl HandOff {
             forgetting: AtomicUsize::new(0),
             adopter: OnceLock::new(),
         })
+    }
+
+    /// Bodies from this size on flow past the front end that a connection came from.
+    pub(crate) fn threshold_bytes(&self, origin: u16) -> u64 {
+        if origin == HERE {
+            return self.threshold_bytes;
+        }
+        let said = lock(&self.thresholds_bytes).get(&self.origin(origin).name).copied();
+        said.unwrap_or(self.threshold_bytes)
     }
 
     /// Forgets flows of owners that die.
@@ -182,7 +194,12 @@ impl HandOff {
     }
 
     /// A front end says where its clients come in.
-    fn prepare(&self, service: &ServiceAddresses) -> Result<(), String> {
+    fn prepare(&self, name: &str, service: &ServiceAddresses) -> Result<(), String> {
+        let mut thresholds = lock(&self.thresholds_bytes);
+        if thresholds.len() < ORIGINS_MAX || thresholds.contains_key(name) {
+            thresholds.insert(name.into(), service.threshold_bytes);
+        }
+        drop(thresholds);
         let mut routes = lock(&self.routes);
         for listener in &service.listeners {
             if routes.contains(listener) {

@@ -122,7 +122,7 @@ fn prepare_front_end(
         cluster: config.cluster.clone(),
         mac: MacAddress(hardware_address),
         node: None,
-        service: Some(ServiceAddresses { listeners, steering: control_address }),
+        service: Some(ServiceAddresses { listeners, steering: control_address, threshold_bytes }),
         control: Control::new(executors, clients),
         threshold_bytes,
         stages: Stages::new(registry),
