@@ -1,6 +1,6 @@
 //! One measurement under load, its metrics, and its entry in the report.
 
-use super::moves::{Moves, MovesEntry};
+use super::moves::{LoneMovesEntry, Moves, MovesEntry};
 use super::{BreakEvenEntry, Case, Outcome, Scheme};
 use crate::histogram::Quantiles;
 use crate::load::{Failures, LoadReport, TlsFacts};
@@ -92,6 +92,8 @@ pub enum Entry {
     Load(Box<LoadEntry>),
     /// A measurement of memory.
     Memory(MemoryEntry),
+    /// The moves of a single connection.
+    LoneMoves(LoneMovesEntry),
     /// From which size on hand-off pays.
     BreakEven(BreakEvenEntry),
 }
@@ -175,7 +177,8 @@ pub(crate) fn entries(outcome: &Outcome) -> Vec<Entry> {
         })
     });
     let break_even = outcome.break_even.iter().cloned().map(Entry::BreakEven);
-    load.chain(memory).chain(break_even).collect()
+    let lone = outcome.lone.iter().map(|sample| Entry::LoneMoves(sample.into()));
+    load.chain(memory).chain(lone).chain(break_even).collect()
 }
 
 fn load_entry(subject: &str, case: Case, round: usize, measured: &Measurement) -> LoadEntry {

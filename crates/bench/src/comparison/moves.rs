@@ -1,5 +1,7 @@
 //! What nodes count of moving connections: read from their metrics, as differences over a window.
 
+use super::{Case, Scheme};
+use crate::units::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -197,6 +199,41 @@ pub struct MovesEntry {
     pub kept: BTreeMap<String, u64>,
     /// How long the stages took.
     pub stages: BTreeMap<String, StageEntry>,
+}
+
+/// Moves of a single connection, which waits for nobody but itself.
+#[derive(Clone, Debug)]
+pub(crate) struct LoneSample {
+    /// The round, from 0.
+    pub(crate) round: usize,
+    /// How it connected, and what it asked for.
+    pub(crate) case: Case,
+    /// How it moved.
+    pub(crate) moves: Moves,
+}
+
+/// Moves of a single connection in the report.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct LoneMovesEntry {
+    /// How the generator connected.
+    pub scheme: Scheme,
+    /// Bytes of each object.
+    pub size_bytes: ByteSize,
+    /// The round, from 1.
+    pub round: usize,
+    /// How it moved.
+    pub moves: MovesEntry,
+}
+
+impl From<&LoneSample> for LoneMovesEntry {
+    fn from(sample: &LoneSample) -> Self {
+        Self {
+            scheme: sample.case.scheme,
+            size_bytes: sample.case.size,
+            round: sample.round + 1,
+            moves: MovesEntry::from(&sample.moves),
+        }
+    }
 }
 
 /// Durations of a stage.

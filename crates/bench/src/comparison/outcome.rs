@@ -2,6 +2,7 @@
 
 use super::measurement::{self, Entry, Measurement};
 use super::memory::MemorySample;
+use super::moves::LoneSample;
 use super::{BreakEvenEntry, Case, Subject};
 use crate::experiment::Sample;
 use crate::report::{Machine, Report};
@@ -21,6 +22,8 @@ pub struct Outcome {
     pub(crate) samples: Vec<Sample<Measurement>>,
     /// Every measurement of memory.
     pub(crate) memory: Vec<MemorySample>,
+    /// The moves of a single connection.
+    pub(crate) lone: Vec<LoneSample>,
     /// From which size on hand-off pays, by scheme.
     pub(crate) break_even: Vec<BreakEvenEntry>,
     /// What is quoted.
@@ -57,6 +60,7 @@ impl Outcome {
             cases,
             samples,
             memory: Vec::new(),
+            lone: Vec::new(),
             break_even: Vec::new(),
             ratios: BTreeMap::new(),
             warnings,

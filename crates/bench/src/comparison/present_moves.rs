@@ -5,6 +5,7 @@ use super::{Measurement, Outcome, Scheme, Subject};
 use crate::experiment;
 use crate::report::{Bars, Page, PageError, Plot, Series, Table};
 use crate::statistics::Summary;
+use std::collections::BTreeMap;
 
 /// One line for each case and subject with moves: medians over the rounds, sums of what went wrong.
 pub(super) fn moves_table(outcome: &Outcome) -> Option<Table> {
@@ -32,11 +33,17 @@ pub(super) fn stage_table(outcome: &Outcome) -> Option<Table> {
     let mut header = vec!["stage µs, p50/p99".to_owned(), "subject".to_owned()];
     header.extend(STAGES.iter().map(|stage| stage.name.to_owned()));
     let mut table = Table::with_header(header);
-    for (case, subject, counts) in moving(outcome) {
+    let loaded = moving(outcome).into_iter().map(|(case, subject, counts)| {
+        (outcome.cases[case].to_string(), outcome.subjects[subject], counts)
+    });
+    let lone = lone(outcome).into_iter().map(|(scheme, counts)| {
+        (format!("{scheme}, one connection"), Subject::Handoff.name(), counts)
+    });
+    for (case, subject, counts) in loaded.chain(lone) {
         if counts.stage("total").is_none() {
             continue;
         }
-        let mut row = vec![outcome.cases[case].to_string(), outcome.subjects[subject].to_owned()];
+        let mut row = vec![case, subject.to_owned()];
         row.extend(STAGES.iter().map(|stage| match counts.stage(stage.name) {
             Some(times) => format!("{:.0}/{:.0}", times.p50_us, times.p99_us),
             None => "-".to_owned(),
@@ -78,8 +85,9 @@ pub(super) fn add_to(page: &mut Page, outcome: &Outcome) -> Result<(), PageError
     if let Some(table) = stage_table(outcome) {
         page.heading("Stages of a move");
         page.paragraph(
-            "From the nodes' histograms, over all rounds. `import` is the part of `offer` at the \
-             new owner's host. What is published adds up from block, serialize, send, deserialize \
+            "From the nodes' histograms, over all rounds. Under load most of it is waiting for a \
+             turn; the lines of one connection show the work. `import` is the part of `offer` at \
+             the new owner's host. What is published adds up from block, serialize, send, deserialize \
              and point.",
         );
         page.table(&table);
@@ -104,13 +112,10 @@ fn stage_plot(outcome: &Outcome) -> Plot {
                 all.add(&counts);
             }
         }
-        let cells = STAGES.iter().map(|stage| {
-            let times = all.stage(stage.name)?;
-            let (median, max) = (times.p50_us, times.p99_us);
-            Some(Summary { median, min: median, max, rounds: 1 })
-        });
-        let name = format!("{scheme}, p50 to p99");
-        series.push(Series { name, cells: cells.collect() });
+        series.push(stage_series(format!("{scheme}, p50 to p99"), &all));
+    }
+    for (scheme, counts) in lone(outcome) {
+        series.push(stage_series(format!("{scheme}, one connection"), &counts));
     }
     let published = STAGES.iter().map(|stage| Summary::of(&[stage.published_us?]));
     series.push(Series { name: "published".to_owned(), cells: published.collect() });
@@ -120,6 +125,25 @@ fn stage_plot(outcome: &Outcome) -> Plot {
         groups: names,
         series,
     })
+}
+
+/// Each stage's median, with a whisker to the 99th percentile.
+fn stage_series(name: String, counts: &MoveCounts) -> Series {
+    let cells = STAGES.iter().map(|stage| {
+        let times = counts.stage(stage.name)?;
+        let (median, max) = (times.p50_us, times.p99_us);
+        Some(Summary { median, min: median, max, rounds: 1 })
+    });
+    Series { name, cells: cells.collect() }
+}
+
+/// The moves of a single connection over all rounds, by scheme.
+fn lone(outcome: &Outcome) -> BTreeMap<Scheme, MoveCounts> {
+    let mut all: BTreeMap<Scheme, MoveCounts> = BTreeMap::new();
+    for sample in &outcome.lone {
+        all.entry(sample.case.scheme).or_default().add(&sample.moves.counts);
+    }
+    all
 }
 
 /// Every case and subject whose moves were counted, with the counts of all rounds.

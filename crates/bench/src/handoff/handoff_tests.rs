@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::comparison::{
-    Entry, HostCpu, LabPlace, LoadShape, Measurement, MoveCounts, Moves, table, write_page,
+    Entry, HostCpu, LabPlace, Measurement, MoveCounts, Moves, table, write_page,
 };
 use crate::experiment::Sample;
 use crate::histogram::Latencies;
@@ -87,6 +87,16 @@ ashlar_hand_off_stage_seconds_bucket{{stage=\"total\",le=\"+Inf\"}} {requests}"
     Measurement { load, cpu: Some(cpu), moves }
 }
 
+/// A single connection that moved within 20 µs each time.
+fn lone(case: Case) -> LoneSample {
+    let counts = MoveCounts::parse(
+        "ashlar_hand_offs_moved_total 8
+ashlar_hand_off_stage_seconds_bucket{stage=\"total\",le=\"2e-5\"} 8
+ashlar_hand_off_stage_seconds_bucket{stage=\"total\",le=\"+Inf\"} 8",
+    );
+    LoneSample { round: 0, case, moves: Moves { counts, elapsed_seconds: 2.0 } }
+}
+
 /// A finished run; without nginx there is no ceiling over HTTPS.
 fn finished(has_https_ceiling: bool) -> Outcome {
     let spec = spec();
@@ -101,6 +111,7 @@ fn finished(has_https_ceiling: bool) -> Outcome {
     });
     let samples = samples.collect();
     let mut outcome = Outcome::new("Hand-off", &subjects, cases, samples);
+    outcome.lone = lone_cases(&spec).into_iter().map(lone).collect();
     conclude(&mut outcome, &spec);
     outcome
 }
@@ -163,6 +174,9 @@ fn the_report_has_moves_and_break_even() {
     assert_eq!(handoff.moved_per_second, 4000.0);
     assert_eq!(handoff.stages["total"].p50_us, 50.0);
     assert!(!text.contains(r#""moves":null"#));
+    assert!(
+        text.contains(r#""kind":"lone_moves","scheme":"https","size_bytes":1048576,"round":1"#)
+    );
 }
 
 #[test]
@@ -172,7 +186,16 @@ fn the_table_and_the_page_show_stages_beside_the_published_ones() {
     let directory = tempfile::tempdir().unwrap();
     let page = write_page(&outcome, directory.path(), "ashlar bench handoff").unwrap();
     let page = std::fs::read_to_string(page).unwrap();
-    for words in ["moves/request", "50/99", "published", "232", "break-even", "settled"] {
+    for words in [
+        "moves/request",
+        "50/99",
+        "https, one connection",
+        "10/20",
+        "published",
+        "232",
+        "break-even",
+        "settled",
+    ] {
         assert!(text.contains(words) && page.contains(words), "{words} is missing");
     }
     assert!(directory.path().join("hand-off-stages.svg").is_file());

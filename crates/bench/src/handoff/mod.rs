@@ -10,8 +10,8 @@ mod spec;
 pub use spec::HandoffSpec;
 
 use crate::comparison::{
-    Case, ComparisonError, Outcome, Plan, Progress, Scheme, Steps, Subject, Testbed, break_even,
-    metrics, of_pair,
+    Case, ComparisonError, LoadShape, LoneSample, Outcome, Plan, Progress, Scheme, Steps, Subject,
+    Testbed, break_even, metrics, of_pair,
 };
 use crate::load::Arrival;
 use crate::peers::Peer;
@@ -38,16 +38,20 @@ pub fn run(spec: &HandoffSpec, progress: &mut dyn Progress) -> Result<Outcome, C
         subject != Subject::Direct || case.scheme == Scheme::Http || has_https_ceiling
     };
     let plan = Plan { subjects: &subjects, cases: &cases, rounds: spec.rounds, applies: &applies };
-    let mut steps = Steps::new(progress, plan.trials().len() + 1);
+    let lone_cases = lone_cases(spec);
+    let total = plan.trials().len() + lone_cases.len() * spec.rounds + 1;
+    let mut steps = Steps::new(progress, total);
     steps.next("build the lab")?;
     let mut testbed = Testbed::build(&spec.place, &spec.testbed(), steps.progress)?;
     let samples =
         steps.measure_load(&plan, |subject, case| testbed.measure(subject, case, &spec.load))?;
+    let lone = measure_lone(spec, &lone_cases, &mut testbed, &mut steps)?;
     testbed.remove()?;
     let leaves_out_ceiling = subjects.contains(&Subject::Direct)
         && spec.schemes.contains(&Scheme::Https)
         && !has_https_ceiling;
     let mut outcome = Outcome::new("Hand-off", &subjects, cases, samples);
+    outcome.lone = lone;
     if leaves_out_ceiling {
         let warning = "no ceiling over HTTPS: install Debian's package `nginx-light`";
         outcome.warnings.push(warning.to_owned());
@@ -55,6 +59,39 @@ pub fn run(spec: &HandoffSpec, progress: &mut dyn Progress) -> Result<Outcome, C
     conclude(&mut outcome, spec);
     outcome.warn_of_debug_build();
     Ok(outcome)
+}
+
+/// What a single connection asks for: the largest object over each scheme. It moves whatever
+/// storage nodes think of small ones, and there are no more moves than hosts with time for them.
+fn lone_cases(spec: &HandoffSpec) -> Vec<Case> {
+    match spec.sizes.iter().max() {
+        Some(size) if spec.subjects.contains(&Subject::Handoff) => {
+            spec.schemes.iter().map(|scheme| Case { scheme: *scheme, size: *size }).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Measures how a single connection moves, which waits for nobody else.
+fn measure_lone(
+    spec: &HandoffSpec,
+    cases: &[Case],
+    testbed: &mut Testbed,
+    steps: &mut Steps<'_>,
+) -> Result<Vec<LoneSample>, ComparisonError> {
+    let load = LoadShape { connections: 1, threads: 1, ..spec.load.clone() };
+    let mut samples = Vec::new();
+    for round in 0..spec.rounds {
+        for case in cases {
+            steps.next(&format!("round {}: one connection, {case}", round + 1))?;
+            let measured = testbed.measure(Subject::Handoff, *case, &load);
+            let measured = measured.map_err(|error| steps.failed(error))?;
+            if let Some(moves) = measured.moves {
+                samples.push(LoneSample { round, case: *case, moves });
+            }
+        }
+    }
+    Ok(samples)
 }
 
 /// Adds what follows from the measurements.
