@@ -172,3 +172,66 @@ fn a_front_end_is_measured_in_a_lab_beside_a_peer() {
     let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
     assert!(!text(&left.stdout).contains(&format!("ashlar-{name}-")), "the lab is still there");
 }
+
+#[test]
+fn hand_off_is_measured_beside_its_ceiling_and_the_relay() {
+    let needs = [
+        Feature::Root,
+        Feature::NetworkNamespaces,
+        Feature::IpCommand,
+        Feature::KernelPrograms,
+        Feature::Tcx,
+    ];
+    if !ledger("hand_off_is_measured_beside_its_ceiling_and_the_relay", &needs) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let result = directory.path().join("result.json");
+    let name = format!("m{:x}", std::process::id());
+    let output = bench(&[
+        "handoff",
+        "--lab-name",
+        &name,
+        "--storage-nodes=2",
+        "--server-quota=none",
+        // From here on every host finds moves worth while.
+        "--sizes=1MiB",
+        "--subjects=direct,handoff,relay",
+        "--rounds=1",
+        "--seconds=0.3",
+        "--warm-up-seconds=0.2",
+        "--connections=4",
+        "--verify-content",
+        "--json",
+        result.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("one connection") && table.contains("published"), "{table}");
+    let result = json(&result);
+    let ratios = result["ratios"].as_object().unwrap();
+    for name in [
+        "handoff_over_direct_http_1MiB_throughput",
+        "handoff_over_relay_https_1MiB_throughput",
+        "relay_over_handoff_frontend_cpu_per_GB_http_1MiB",
+    ] {
+        assert!(ratios.contains_key(name), "{name} is missing");
+    }
+    let series = result["series"].as_array().unwrap();
+    let of = |kind: &str, subject: &str| -> Vec<&Value> {
+        let mine = series.iter().filter(|entry| entry["kind"] == kind);
+        mine.filter(|entry| subject.is_empty() || entry["subject"] == subject).collect()
+    };
+    for entry in of("load", "handoff") {
+        let moves = &entry["moves"];
+        assert!(moves["moved_per_second"].as_f64().unwrap() > 0.0, "{moves}");
+        assert!(moves["stages"]["total"]["count"].as_u64().unwrap() > 0, "{moves}");
+        assert_eq!(moves["lost"], 0);
+    }
+    assert_eq!(of("load", "handoff").len(), 2);
+    assert!(of("load", "relay").iter().all(|entry| entry.get("moves").is_none()));
+    assert_eq!(of("lone_moves", "").len(), 2);
+    assert_eq!(of("break_even", "handoff").len(), 2);
+    let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
+    assert!(!text(&left.stdout).contains(&format!("ashlar-{name}-")), "the lab is still there");
+}
