@@ -25,7 +25,7 @@ enum Command {
     Handoff(Box<handoff::Args>),
     /// The load generator alone, against any URL
     #[command(hide = true)]
-    Load(load::Args),
+    Load(Box<load::Args>),
 }
 
 /// Runs the command.
