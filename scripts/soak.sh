@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 minutes=${MINUTES:-10}
 
 cargo build --release --quiet --bin ashlar
-for protocol in object; do
+for protocol in object handoff; do
     echo "== simulate $protocol for $minutes minutes"
     target/release/ashlar sim "$protocol" --minutes "$minutes"
 done

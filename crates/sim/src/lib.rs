@@ -7,15 +7,18 @@
 //! each knows one property and nothing of how the core provides it.
 //!
 //! The frame: [`random`] (the seed), [`events`] (virtual time), [`network`], [`disk`],
-//! [`linearizability`] (the judge of what clients saw), [`trace`], [`violation`], [`runner`] (many
-//! seeds). The worlds: [`object`].
+//! [`linearizability`] (the judge of what clients saw), [`trace`], [`violation`], [`coverage`],
+//! [`report`], [`runner`] (many seeds). The worlds: [`object`] and [`handoff`].
 
+pub mod coverage;
 pub mod disk;
 pub mod events;
+pub mod handoff;
 pub mod linearizability;
 pub mod network;
 pub mod object;
 pub mod random;
+pub mod report;
 pub mod runner;
 pub mod trace;
 pub mod violation;

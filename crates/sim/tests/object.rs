@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ashlar_sim::{
+    coverage::Exercised,
     object::{Coverage, Judge, Options, Report, Sabotage, run},
     trace::Keep,
 };

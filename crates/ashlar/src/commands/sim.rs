@@ -2,14 +2,16 @@
 
 use anyhow::bail;
 use ashlar_sim::{
-    object::{self, Coverage, Options, Report, Sabotage},
+    coverage::Exercised,
+    handoff, object,
+    report::Report,
     runner::{Batch, run_batch},
     trace::Keep,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{
-    fmt::Write,
+    fmt::{Display, Write},
     hash::{BuildHasher, RandomState},
     io::IsTerminal,
     num::NonZeroUsize,
@@ -30,6 +32,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   ashlar sim object --runs 2000
+  ashlar sim handoff --minutes 1
   ashlar sim object --seed 133 --runs 1 --trace
 
 docs/simulator.md says what is simulated, and how to read a trace.")]
@@ -42,6 +45,8 @@ pub(crate) struct Args {
 enum World {
     /// Chains of replicas, their disks, links and clients
     Object(ObjectArgs),
+    /// Client connections that move from node to node, steering, and clients
+    Handoff(HandoffArgs),
 }
 
 #[derive(clap::Args)]
@@ -51,6 +56,34 @@ enum World {
 
 Exits with 1 if a run breaks a property, and prints the command that repeats it.")]
 struct ObjectArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Put a defect in, to see that it is found: serve-dirty, ack-before-sync, commit-at-head,
+    /// tail-before-snapshot, forget-window, early-failure, skip-body-check, serve-unjoined,
+    /// mark-ahead, start-unsynced or hide-full-disk
+    #[arg(long, value_name = "NAME")]
+    sabotage: Option<object::Sabotage>,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  ashlar sim handoff --minutes 10
+  ashlar sim handoff --seed 0 --sabotage close-at-once
+
+Exits with 1 if a run breaks a property, and prints the command that repeats it.")]
+struct HandoffArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Put a defect in, to see that it is found: go-before-point, thaw-without-taking-back,
+    /// skip-check, close-at-once, drop-after-go, same-epoch, forget-receive-queue,
+    /// forget-send-queue, listen-while-mute or forget-unread-fin
+    #[arg(long, value_name = "NAME")]
+    sabotage: Option<handoff::Sabotage>,
+}
+
+/// What every world can be told.
+#[derive(clap::Args)]
+struct CommonArgs {
     /// The first seed; the others follow [default: random]
     #[arg(long)]
     seed: Option<u64>,
@@ -60,11 +93,6 @@ struct ObjectArgs {
     /// Begin no run after so many minutes
     #[arg(long, value_name = "M", value_parser = parse_minutes)]
     minutes: Option<Duration>,
-    /// Put a defect in, to see that it is found: serve-dirty, ack-before-sync, commit-at-head,
-    /// tail-before-snapshot, forget-window, early-failure, skip-body-check, serve-unjoined,
-    /// mark-ahead, start-unsynced or hide-full-disk
-    #[arg(long, value_name = "NAME")]
-    sabotage: Option<Sabotage>,
     /// Print all that happens in the one run
     #[arg(long, conflicts_with_all = ["minutes", "json"])]
     trace: bool,
@@ -75,7 +103,7 @@ struct ObjectArgs {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Summary {
+struct Summary<C> {
     /// How many seeds were run.
     runs: u64,
     /// How many of them broke a property.
@@ -85,21 +113,38 @@ struct Summary {
     /// The first seed.
     seed: u64,
     /// What the runs exercised.
-    exercised: Coverage,
+    exercised: C,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.world {
-        World::Object(args) => run_object(&args),
+        World::Object(args) => {
+            let sabotage = args.sabotage;
+            let options = |keep| object::Options { sabotage, keep, ..object::Options::default() };
+            let run = |seed, keep| object::run(seed, options(keep));
+            run_world("object", &args.common, sabotage, run)
+        }
+        World::Handoff(args) => {
+            let sabotage = args.sabotage;
+            let options = |keep| handoff::Options { sabotage, keep, ..handoff::Options::default() };
+            let run = |seed, keep| handoff::run(seed, options(keep));
+            run_world("handoff", &args.common, sabotage, run)
+        }
     }
 }
 
-fn run_object(args: &ObjectArgs) -> anyhow::Result<()> {
+/// Runs all seeds of a world and reports.
+fn run_world<C: Exercised + Send>(
+    world: &str,
+    args: &CommonArgs,
+    sabotage: Option<impl Display>,
+    run: impl Fn(u64, Keep) -> Report<C> + Sync,
+) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(random_seed);
     let batch = args.batch(seed)?;
     let started = Instant::now();
-    let (summary, failed) = simulate(args, batch);
+    let (summary, failed) = simulate(args.trace, batch, run);
     let elapsed = started.elapsed();
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
@@ -107,8 +152,9 @@ fn run_object(args: &ObjectArgs) -> anyhow::Result<()> {
         println!("{}", text(&summary, elapsed));
     }
     let single = batch.runs_max == Some(1);
+    let sabotage = sabotage.map_or(String::new(), |sabotage| format!(" --sabotage {sabotage}"));
     for report in &failed {
-        report_failure(report, args.sabotage, single);
+        report_failure(world, report, &sabotage, single);
     }
     match failed.len() {
         0 => Ok(()),
@@ -116,7 +162,7 @@ fn run_object(args: &ObjectArgs) -> anyhow::Result<()> {
     }
 }
 
-impl ObjectArgs {
+impl CommonArgs {
     fn batch(&self, seed: u64) -> anyhow::Result<Batch> {
         let runs_max = match (self.runs, self.minutes) {
             (None, _) if self.trace => Some(1),
@@ -132,21 +178,24 @@ impl ObjectArgs {
 }
 
 /// Runs all seeds; gives the summary and the reports of those that broke a property, by seed.
-fn simulate(args: &ObjectArgs, batch: Batch) -> (Summary, Vec<Report>) {
-    let keep = if args.trace { Keep::All } else { Keep::Nothing };
-    let options = Options { sabotage: args.sabotage, keep, ..Options::default() };
+fn simulate<C: Exercised + Send>(
+    prints_trace: bool,
+    batch: Batch,
+    run: impl Fn(u64, Keep) -> Report<C> + Sync,
+) -> (Summary<C>, Vec<Report<C>>) {
+    let keep = if prints_trace { Keep::All } else { Keep::Nothing };
     let progress = progress_bar(batch);
-    let (mut exercised, mut failed) = (Coverage::default(), Vec::new());
+    let (mut exercised, mut failed) = (C::default(), Vec::new());
     // A core that panics is reported as a violation, with its seed.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let runs = run_batch(
         batch,
-        |seed| object::run(seed, options),
+        |seed| run(seed, keep),
         |_, report| {
             progress.inc(1);
             exercised.add(&report.coverage);
-            if args.trace {
+            if prints_trace {
                 report.trace.iter().for_each(|line| println!("{line}"));
             }
             failed.extend(report.violation.is_some().then_some(report));
@@ -176,7 +225,7 @@ fn progress_bar(batch: Batch) -> ProgressBar {
 }
 
 /// What was run and what it exercised, for people.
-fn text(summary: &Summary, elapsed: Duration) -> String {
+fn text(summary: &Summary<impl Exercised>, elapsed: Duration) -> String {
     let mut text = format!(
         "{} runs from seed {} in {:.1} s",
         summary.runs,
@@ -198,7 +247,7 @@ fn text(summary: &Summary, elapsed: Duration) -> String {
 }
 
 /// What broke and how to see it again; everything that helps if it was the only run.
-fn report_failure(report: &Report, sabotage: Option<Sabotage>, single: bool) {
+fn report_failure<C>(world: &str, report: &Report<C>, sabotage: &str, single: bool) {
     let Some(violation) = &report.violation else { return };
     eprintln!("seed {}: {violation}", report.seed);
     if single {
@@ -206,8 +255,7 @@ fn report_failure(report: &Report, sabotage: Option<Sabotage>, single: bool) {
         violation.context.iter().for_each(|line| eprintln!("  {line}"));
         return;
     }
-    let sabotage = sabotage.map_or(String::new(), |sabotage| format!(" --sabotage {sabotage}"));
-    eprintln!("  ashlar sim object --seed {} --runs 1 --trace{sabotage}", report.seed);
+    eprintln!("  ashlar sim {world} --seed {} --runs 1 --trace{sabotage}", report.seed);
 }
 
 /// A seed from the operating system.
@@ -236,12 +284,20 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: ObjectArgs,
+        args: Args,
     }
 
     fn batch(words: &[&str]) -> anyhow::Result<Batch> {
-        let line = [&["object"], words].concat();
-        Line::try_parse_from(line)?.args.batch(7)
+        let parse = |world| Line::try_parse_from([&["sim", world], words].concat());
+        let object = match parse("object")?.args.world {
+            World::Object(args) => args.common.batch(7)?,
+            World::Handoff(_) => unreachable!("another world was asked for"),
+        };
+        match parse("handoff")?.args.world {
+            World::Handoff(args) => assert_eq!(args.common.batch(7)?.runs_max, object.runs_max),
+            World::Object(_) => unreachable!("another world was asked for"),
+        }
+        Ok(object)
     }
 
     #[test]
@@ -268,15 +324,23 @@ mod tests {
 
     #[test]
     fn the_help_names_every_sabotage() {
-        let help = Line::command().render_help().to_string();
-        for sabotage in Sabotage::ALL {
-            assert!(help.contains(sabotage.name()), "{sabotage}");
+        let mut command = Line::command();
+        let mut help = |world| {
+            let found = command.find_subcommand_mut(world).expect("there is such a world");
+            found.render_help().to_string()
+        };
+        let (object, handoff) = (help("object"), help("handoff"));
+        for sabotage in object::Sabotage::ALL {
+            assert!(object.contains(sabotage.name()), "{sabotage}");
+        }
+        for sabotage in handoff::Sabotage::ALL {
+            assert!(handoff.contains(sabotage.name()), "{sabotage}");
         }
     }
 
     #[test]
     fn what_was_not_exercised_is_named() {
-        let exercised = Coverage { kills: 3, ..Coverage::default() };
+        let exercised = object::Coverage { kills: 3, ..object::Coverage::default() };
         let summary = Summary { runs: 1, violations: 0, seeds: vec![], seed: 0, exercised };
         let text = text(&summary, Duration::from_secs(1));
         assert!(text.contains("kills"), "{text}");

@@ -1,30 +1,8 @@
 //! What a run exercised, so that nobody takes an idle simulation for a clean one.
 
-use serde::Serialize;
+use crate::coverage::counts;
 
-macro_rules! coverage {
-    ($($(#[$text:meta])+ $name:ident,)+) => {
-        /// How often what happened.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-        pub struct Coverage {
-            $($(#[$text])+ pub $name: u64,)+
-        }
-
-        impl Coverage {
-            /// Adds what another run exercised.
-            pub fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)+
-            }
-
-            /// The names and counts, in a fixed order.
-            pub fn rows(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name),)+]
-            }
-        }
-    };
-}
-
-coverage! {
+counts! {
     /// Events in virtual time.
     events,
     /// Writes that clients were told to be done.
@@ -133,18 +111,4 @@ coverage! {
     histories_undecided,
     /// Writes done after the faults had ended.
     writes_after_healing,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_add_up() {
-        let one = Coverage { kills: 2, ..Coverage::default() };
-        let mut sum = one;
-        sum.add(&one);
-        assert!(sum.rows().contains(&("kills", 4)));
-        assert!(sum.rows().contains(&("wipes", 0)));
-    }
 }

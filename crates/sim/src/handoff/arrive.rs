@@ -1,0 +1,230 @@
+//! Connections that arrive: the shell of the importer, with the duties that the protocol numbers.
+
+use super::{
+    application::Served,
+    host::Socket,
+    sabotage::Sabotage,
+    tcp::Tcp,
+    world::{Checked, Event, MoveKey, World},
+};
+use ashlar_handoff::{
+    SecretBytes,
+    image::ConnectionImage,
+    protocol::{Importer, ImporterOutput, Message, Outcome, Refusal},
+};
+use std::net::IpAddr;
+
+/// One connection on its way in.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    importer: Importer,
+    /// What the socket is made of, until it is.
+    bytes: Option<SecretBytes>,
+    /// The flow whose socket this move has made and may close.
+    socket: Option<usize>,
+    image: Option<Box<ConnectionImage>>,
+    /// Only for sabotage: what it has brought.
+    served: Option<usize>,
+}
+
+impl World {
+    /// A connection is offered.
+    pub(super) fn offered(&mut self, node: usize, key: MoveKey, image: SecretBytes) -> Checked {
+        let importer = Importer::new(self.now_ms(), image, self.plan.timeouts);
+        let arrival = Arrival { importer, bytes: None, socket: None, image: None, served: None };
+        self.nodes[node].arrivals.insert(key, arrival);
+        self.drive_arrival(node, key, |_, _| {})
+    }
+
+    /// Gives an arrival an input, and performs what it puts out.
+    pub(super) fn drive_arrival(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        input: impl FnOnce(&mut Importer, u64),
+    ) -> Checked {
+        let now_ms = self.now_ms();
+        let Some(mut arrival) = self.nodes[node].arrivals.remove(&key) else { return Ok(()) };
+        input(&mut arrival.importer, now_ms);
+        while let Some(output) = arrival.importer.poll_output() {
+            self.perform_arrival(node, key, &mut arrival, output)?;
+        }
+        if let Some(at_ms) = arrival.importer.poll_timeout() {
+            let incarnation = self.nodes[node].incarnation;
+            self.queue.push_at(at_ms * 1000, Event::ArrivalTimeout { node, incarnation, key });
+        }
+        if !arrival.importer.is_finished() || arrival.bytes.is_some() {
+            self.nodes[node].arrivals.insert(key, arrival);
+        }
+        Ok(())
+    }
+
+    fn perform_arrival(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        arrival: &mut Arrival,
+        output: ImporterOutput,
+    ) -> Checked {
+        let note = match &output {
+            ImporterOutput::Import(_) => "Import".to_owned(),
+            output => format!("{output:?}"),
+        };
+        self.note(|| format!("n{node} {key}: {note}"));
+        match output {
+            ImporterOutput::Import(bytes) => {
+                arrival.bytes = Some(bytes);
+                let delay_us = self.random.below(self.plan.import_us);
+                let incarnation = self.nodes[node].incarnation;
+                self.queue.push_after(delay_us, Event::Imports { node, incarnation, key });
+                Ok(())
+            }
+            ImporterOutput::Send(message) => {
+                self.send_message(node, key, &message);
+                Ok(())
+            }
+            ImporterOutput::LeaveRepair => self.leave_repair(node, arrival),
+            ImporterOutput::Serve { epoch } => self.adopt(node, arrival, epoch),
+            ImporterOutput::CloseSilently => {
+                arrival.image = None;
+                match arrival.socket.take() {
+                    Some(flow) => self.close_silently(node, flow),
+                    None => Ok(()),
+                }
+            }
+            ImporterOutput::Reset => unreachable!("this shell leaves repair mode at once"),
+            ImporterOutput::Report(outcome) => {
+                self.coverage.arrivals_dropped +=
+                    u64::from(matches!(outcome, Outcome::Ended { .. }));
+                Ok(())
+            }
+        }
+    }
+
+    /// The socket is made.
+    pub(super) fn imports(&mut self, node: usize, key: MoveKey) -> Checked {
+        let arrival = self.nodes[node].arrivals.get_mut(&key).expect("it waits for its socket");
+        let bytes = arrival.bytes.take().expect("it is imported once");
+        let result = match ConnectionImage::decode(&bytes) {
+            Ok(image) => self.import(node, key, image)?,
+            Err(_) => Err(Refusal::InvalidImage),
+        };
+        self.drive_arrival(node, key, |importer, now_ms| importer.handle_imported(now_ms, result))
+    }
+
+    fn import(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        image: ConnectionImage,
+    ) -> Result<Result<(), Refusal>, Box<crate::violation::Violation>> {
+        let now_us = self.now_us();
+        if self.nodes[node].draining_until_us > now_us {
+            return Ok(Err(Refusal::Draining));
+        }
+        let IpAddr::V4(ip) = image.tcp.peer.ip() else { unreachable!("clients have IPv4") };
+        let flow = usize::from(ip.octets()[3]) - 1;
+        self.welcome_back(node, flow, image.epoch)?;
+        if self.nodes[node].sockets.contains_key(&flow) {
+            self.coverage.imports_of_a_flow_in_use += 1;
+            return Ok(Err(Refusal::FlowInUse));
+        }
+        if self.random.chance(self.plan.shell_failure) {
+            return Ok(Err(Refusal::Kernel));
+        }
+        let sizes = self.plan.service_sizes;
+        let tcp = Tcp::import(now_us, flow, &image.tcp, image.peer_finished, sizes);
+        let mut socket = Socket::new(tcp, image.client.connection as usize);
+        (socket.mute, socket.imported_at) = (true, Some(image.tcp.receive_sequence));
+        socket.deaf = !self.is_sabotaged(Sabotage::ListenWhileMute);
+        self.nodes[node].sockets.insert(flow, socket);
+        let arrival = self.nodes[node].arrivals.get_mut(&key).expect("it is there");
+        arrival.socket = Some(flow);
+        arrival.image = Some(Box::new(image));
+        self.after_socket(node, flow)?;
+        Ok(Ok(()))
+    }
+
+    fn leave_repair(&mut self, node: usize, arrival: &mut Arrival) -> Checked {
+        let flow = arrival.socket.expect("the socket was made");
+        let now_us = self.now_us();
+        let fails = self.random.chance(self.plan.shell_failure);
+        let socket = self.nodes[node].sockets.get_mut(&flow);
+        let alive = match socket {
+            Some(socket) if !fails => {
+                (socket.deaf, socket.mute, socket.imported_at) = (false, false, None);
+                socket.tcp.probe(now_us);
+                let connection = socket.connection;
+                self.after_socket(node, flow)?;
+                self.unmuted(connection)?;
+                true
+            }
+            _ => false,
+        };
+        arrival.importer.handle_left_repair(self.now_ms(), alive);
+        Ok(())
+    }
+
+    fn adopt(&mut self, node: usize, arrival: &mut Arrival, epoch: u64) -> Checked {
+        let flow = arrival.socket.take().expect("the socket was made");
+        let image = *arrival.image.take().expect("there is an image with the socket");
+        let connection = image.client.connection as usize;
+        let told = if self.is_sabotaged(Sabotage::SameEpoch) { image.epoch } else { epoch };
+        let mut served = Served::new(connection, told);
+        served.received = image.received.to_vec();
+        served.finished = image.peer_finished;
+        served.moves = image.client.moves;
+        arrival.served = Some(flow);
+        self.coverage.moves_home += u64::from(node == 0);
+        self.nodes[node].served.insert(flow, served);
+        self.wake_served(node, flow);
+        self.check_acknowledged(node, flow, connection)?;
+        if self.is_sabotaged(Sabotage::SameEpoch) {
+            return Ok(());
+        }
+        self.check_followed(node, flow, connection, epoch)
+    }
+
+    /// The channel to the exporter broke.
+    pub(super) fn arrival_lost(&mut self, node: usize, key: MoveKey) -> Checked {
+        if self.is_sabotaged(Sabotage::DropAfterGo)
+            && let Some(arrival) = self.nodes[node].arrivals.get_mut(&key)
+            && let Some(flow) = arrival.served.take()
+        {
+            self.nodes[node].served.remove(&flow);
+            return self.close_silently(node, flow);
+        }
+        self.drive_arrival(node, key, Importer::handle_channel_lost)
+    }
+
+    /// A message for an arrival.
+    pub(super) fn message_to_arrival(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        message: &Message,
+    ) -> Checked {
+        if self.nodes[node].arrivals.contains_key(&key) {
+            return self.drive_arrival(node, key, |importer, now_ms| {
+                importer.handle_message(now_ms, message);
+            });
+        }
+        if matches!(message, Message::Go { .. }) {
+            self.coverage.go_after_forgetting += 1;
+            let reason = Refusal::Expired;
+            self.send_message(node, key, &Message::Refused { reason });
+        }
+        Ok(())
+    }
+
+    /// A move's timeout may be due.
+    pub(super) fn arrival_timeout(&mut self, node: usize, key: MoveKey) -> Checked {
+        let now_ms = self.now_ms();
+        let arrival = self.nodes[node].arrivals.get(&key);
+        let due = arrival.and_then(|arrival| arrival.importer.poll_timeout());
+        if due.is_some_and(|at_ms| at_ms <= now_ms) {
+            return self.drive_arrival(node, key, Importer::handle_timeout);
+        }
+        Ok(())
+    }
+}

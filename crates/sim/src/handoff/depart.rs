@@ -1,0 +1,491 @@
+//! Connections that leave: the shell of the exporter, with the duties that the protocol numbers.
+
+use super::{
+    application::Served,
+    control::Purpose,
+    oracle::{acknowledged, followed, silence, undisturbed},
+    sabotage::Sabotage,
+    steering::{CONTROL, SERVICE, client_address, flow_key, owner},
+    tcp::State,
+    world::{Checked, Event, Incarnation, MoveKey, World},
+};
+use ashlar_fastpath::steering::{Operation, Reply, ResultCode};
+use ashlar_handoff::{
+    SecretBytes,
+    image::{ClientNotes, ConnectionImage, TcpImage},
+    protocol::{Cause, Exporter, ExporterOutput, Message, MoveId, Outcome, Owner, Steered},
+};
+
+/// Between two looks at whether everything written has been sent.
+const UNSENT_PAUSE_US: u64 = 500;
+
+/// One connection on its way out.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    exporter: Exporter,
+    /// The connection without its socket.
+    served: Served,
+    pub(super) flow: usize,
+    target: usize,
+    /// The socket's state as it was exported.
+    image: Option<TcpImage>,
+    /// The client's FIN is in the image.
+    is_behind_fin: bool,
+    /// The socket is to be frozen, and is not yet.
+    is_freezing: bool,
+    /// The flow has come back: the socket made room, and another one may be there.
+    is_returned: bool,
+    /// The socket is gone, or belongs to the server again.
+    is_over: bool,
+}
+
+impl World {
+    /// Begins a move.
+    pub(super) fn depart(
+        &mut self,
+        node: usize,
+        flow: usize,
+        served: Served,
+        target: usize,
+        session: usize,
+    ) -> Checked {
+        let now_ms = self.now_ms();
+        let state = &mut self.nodes[node];
+        state.moves_made += 1;
+        let key = MoveKey { session, id: MoveId(state.moves_made) };
+        let exporter = Exporter::new(now_ms, served.epoch, node == 0, self.plan.timeouts);
+        let departure = Departure {
+            exporter,
+            served,
+            flow,
+            target,
+            image: None,
+            is_behind_fin: false,
+            is_freezing: false,
+            is_returned: false,
+            is_over: false,
+        };
+        self.nodes[node].departures.insert(key, departure);
+        self.coverage.moves_begun += 1;
+        self.note(|| format!("n{node} begins to move c{flow} to n{target}: {key}"));
+        self.drive_departure(node, key, |_, _| {})
+    }
+
+    /// Gives a departure an input, and performs what it puts out.
+    pub(super) fn drive_departure(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        input: impl FnOnce(&mut Exporter, u64),
+    ) -> Checked {
+        let now_ms = self.now_ms();
+        let Some(mut departure) = self.nodes[node].departures.remove(&key) else { return Ok(()) };
+        input(&mut departure.exporter, now_ms);
+        while let Some(output) = departure.exporter.poll_output() {
+            self.perform_departure(node, key, &mut departure, output)?;
+        }
+        if let Some(at_ms) = departure.exporter.poll_timeout() {
+            let incarnation = self.nodes[node].incarnation;
+            let event = Event::DepartureTimeout { node, incarnation, key };
+            self.queue.push_at(at_ms * 1000, event);
+            self.nodes[node].departures.insert(key, departure);
+        } else {
+            assert!(departure.exporter.is_finished() && departure.is_over, "a move ends whole");
+        }
+        Ok(())
+    }
+
+    fn perform_departure(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        departure: &mut Departure,
+        output: ExporterOutput,
+    ) -> Checked {
+        let flow = departure.flow;
+        self.note(|| format!("n{node} {key} c{flow}: {}", describe(&output)));
+        match output {
+            ExporterOutput::Freeze => {
+                departure.is_freezing = true;
+                let incarnation = self.nodes[node].incarnation;
+                self.queue.push_after(0, Event::FreezeTried { node, incarnation, key });
+                Ok(())
+            }
+            ExporterOutput::Export => {
+                let image = self.export(node, departure);
+                departure.exporter.handle_exported(self.now_ms(), image);
+                Ok(())
+            }
+            ExporterOutput::Send(message) => {
+                if let Message::Go { epoch } = message {
+                    self.nodes[node].lingering.insert(flow, (key, epoch));
+                }
+                self.send_message(node, key, &message);
+                Ok(())
+            }
+            ExporterOutput::CheckReceiveSequence => {
+                let moved = self.has_moved(node, departure);
+                departure.exporter.handle_receive_sequence(self.now_ms(), moved);
+                Ok(())
+            }
+            ExporterOutput::Point { owner, epoch } => {
+                self.point(node, key, departure, owner, epoch);
+                Ok(())
+            }
+            ExporterOutput::Thaw => {
+                self.forget_lingering(node, flow, key);
+                self.thaw(node, departure)
+            }
+            ExporterOutput::Reset => {
+                departure.is_over = true;
+                self.forget_lingering(node, flow, key);
+                if departure.is_returned {
+                    return Ok(());
+                }
+                if let Some(mut socket) = self.nodes[node].sockets.remove(&flow)
+                    && !matches!(socket.tcp.state, State::Gone(_))
+                {
+                    self.coverage.frozen_sockets_reset += 1;
+                    let reset = socket.tcp.abort();
+                    self.send_to_client(node, &reset);
+                }
+                Ok(())
+            }
+            ExporterOutput::CloseSilently => {
+                departure.is_over = true;
+                self.forget_lingering(node, flow, key);
+                if departure.is_returned { Ok(()) } else { self.close_silently(node, flow) }
+            }
+            ExporterOutput::Report(outcome) => self.departed(node, departure, outcome),
+        }
+    }
+
+    /// A socket in repair mode is closed without a trace.
+    pub(super) fn close_silently(&mut self, node: usize, flow: usize) -> Checked {
+        let Some(socket) = self.nodes[node].sockets.remove(&flow) else { return Ok(()) };
+        let finding = silence::check(node, flow, socket.mute);
+        self.judge(silence::NAME, finding)
+    }
+
+    /// Looks whether everything was sent, and freezes the socket then.
+    pub(super) fn freeze_tried(
+        &mut self,
+        node: usize,
+        incarnation: Incarnation,
+        key: MoveKey,
+    ) -> Checked {
+        let fails = self.random.chance(self.plan.shell_failure);
+        let departure = self.nodes[node].departures.get_mut(&key);
+        let Some(departure) = departure.filter(|departure| departure.is_freezing) else {
+            return Ok(());
+        };
+        let flow = departure.flow;
+        let socket = self.nodes[node].sockets.get_mut(&flow);
+        let frozen = match socket {
+            Some(socket) if socket.tcp.state == State::Open && !fails => {
+                if socket.tcp.unsent_bytes() > 0 {
+                    let event = Event::FreezeTried { node, incarnation, key };
+                    self.queue.push_after(UNSENT_PAUSE_US, event);
+                    return Ok(());
+                }
+                assert!(socket.tcp.is_movable(), "nobody finishes a connection that moves");
+                (socket.deaf, socket.mute) = (true, true);
+                true
+            }
+            _ => false,
+        };
+        self.nodes[node].departures.get_mut(&key).expect("it is there").is_freezing = false;
+        self.drive_departure(node, key, |exporter, now_ms| exporter.handle_frozen(now_ms, frozen))
+    }
+
+    /// The connection as it travels; none if its socket is gone meanwhile.
+    fn export(&mut self, node: usize, departure: &mut Departure) -> Option<SecretBytes> {
+        let socket = self.nodes[node].sockets.get(&departure.flow)?;
+        if socket.tcp.state != State::Open || self.random.chance(self.plan.shell_failure) {
+            return None;
+        }
+        let served = &departure.served;
+        let (mut tcp, unread) = socket.tcp.export(SERVICE, client_address(departure.flow));
+        departure.image = Some(tcp.clone());
+        self.coverage.images_with_unread_bytes += u64::from(!unread.is_empty());
+        self.coverage.images_with_unacknowledged_bytes += u64::from(!tcp.send_queue.is_empty());
+        let mut received = served.received.clone();
+        if !self.is_sabotaged(Sabotage::ForgetReceiveQueue) {
+            received.extend(unread);
+        }
+        if self.is_sabotaged(Sabotage::ForgetSendQueue) {
+            tcp.send_queue = SecretBytes::default();
+        }
+        let peer_finished = socket.tcp.peer_finished || served.finished;
+        departure.is_behind_fin = peer_finished;
+        self.coverage.images_behind_a_fin += u64::from(peer_finished);
+        let image = ConnectionImage {
+            epoch: served.epoch,
+            tcp,
+            received: received.into(),
+            opened: SecretBytes::default(),
+            peer_finished,
+            tls: None,
+            client: ClientNotes {
+                front_end: "n0".into(),
+                connection: served.connection as u64,
+                requests: 0,
+                moves: served.moves + 1,
+            },
+            steering: CONTROL,
+        };
+        image.check().is_ok().then(|| image.encode())
+    }
+
+    fn has_moved(&self, node: usize, departure: &Departure) -> bool {
+        if self.is_sabotaged(Sabotage::SkipCheck) {
+            return false;
+        }
+        let socket = self.nodes[node].sockets.get(&departure.flow);
+        match (socket, &departure.image) {
+            (Some(socket), Some(image)) if socket.tcp.state == State::Open => {
+                socket.tcp.receive_next() != image.receive_sequence
+            }
+            _ => true,
+        }
+    }
+
+    fn point(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        departure: &mut Departure,
+        whom: Owner,
+        epoch: u64,
+    ) {
+        let target = if whom == Owner::Importer { departure.target } else { node };
+        let (flow, owner) = (flow_key(departure.flow), owner(target));
+        // Whether user space has read so far or not: steering did not see it, or did not know the flow.
+        let is_unread = self.is_sabotaged(Sabotage::ForgetUnreadFin);
+        let closing = departure.served.finished || departure.is_behind_fin && !is_unread;
+        let told =
+            if self.is_sabotaged(Sabotage::SameEpoch) { departure.served.epoch } else { epoch };
+        let operation = Operation::Point { flow, owner, epoch: told, closing };
+        let reply = self.ask(node, operation, Purpose::Move { key, epoch });
+        self.coverage.points += 1;
+        let rash = match whom {
+            Owner::Importer => Sabotage::GoBeforePoint,
+            _ => Sabotage::ThawWithoutTakingBack,
+        };
+        if self.is_sabotaged(rash) {
+            let steered = Steered { answers_epoch: epoch, epoch, owner: whom };
+            departure.exporter.handle_steered(self.now_ms(), steered);
+        } else if let Some(reply) = reply
+            && let Some(steered) = self.read_reply(node, departure, epoch, &reply)
+        {
+            departure.exporter.handle_steered(self.now_ms(), steered);
+        }
+    }
+
+    /// Steering has answered.
+    pub(super) fn steered(
+        &mut self,
+        node: usize,
+        key: MoveKey,
+        answers_epoch: u64,
+        reply: &Reply,
+    ) -> Checked {
+        let Some(departure) = self.nodes[node].departures.get(&key) else { return Ok(()) };
+        let Some(steered) = self.read_reply(node, departure, answers_epoch, reply) else {
+            return Ok(());
+        };
+        self.note(|| format!("n{node} {key}: {steered:?}"));
+        self.drive_departure(node, key, |exporter, now_ms| {
+            exporter.handle_steered(now_ms, steered);
+        })
+    }
+
+    fn read_reply(
+        &self,
+        node: usize,
+        departure: &Departure,
+        answers_epoch: u64,
+        reply: &Reply,
+    ) -> Option<Steered> {
+        let target = departure.target;
+        let (mut epoch, owner) = match (reply.result, reply.state) {
+            (ResultCode::Busy | ResultCode::WrongIncarnation, _) => return None,
+            (_, Some(state)) if state.owner == owner(target) => (state.epoch, Owner::Importer),
+            (_, Some(state)) if state.owner == owner(node) => (state.epoch, Owner::Exporter),
+            (_, Some(state)) => (state.epoch, Owner::Other),
+            (_, None) => (0, Owner::Nobody),
+        };
+        if self.is_sabotaged(Sabotage::SameEpoch) && epoch == departure.served.epoch {
+            epoch = answers_epoch;
+        }
+        Some(Steered { answers_epoch, epoch, owner })
+    }
+
+    fn thaw(&mut self, node: usize, departure: &mut Departure) -> Checked {
+        departure.is_freezing = false;
+        let now_us = self.now_us();
+        if departure.is_returned {
+            return Ok(());
+        }
+        let Some(socket) = self.nodes[node].sockets.get_mut(&departure.flow) else {
+            return Ok(());
+        };
+        if socket.mute {
+            (socket.deaf, socket.mute) = (false, false);
+            if socket.tcp.state == State::Open {
+                socket.tcp.probe(now_us);
+            }
+            self.coverage.thaws += 1;
+            let connection = socket.connection;
+            self.after_socket(node, departure.flow)?;
+            self.unmuted(connection)?;
+            return self.check_acknowledged(node, departure.flow, connection);
+        }
+        Ok(())
+    }
+
+    /// Whatever was acknowledged to the client is at its owner's.
+    pub(super) fn check_acknowledged(
+        &self,
+        node: usize,
+        flow: usize,
+        connection: usize,
+    ) -> Checked {
+        let first = self.connections[connection].client_sequence;
+        let client = self.clients[flow].acknowledged(first);
+        let socket = self.nodes[node].sockets.get(&flow);
+        let (Some(acknowledged), Some(socket)) = (client, socket) else { return Ok(()) };
+        let finding = acknowledged::check(acknowledged, socket.tcp.receive_next());
+        self.judge(acknowledged::NAME, finding.map_err(|text| format!("n{node}, c{flow}: {text}")))
+    }
+
+    fn departed(&mut self, node: usize, departure: &mut Departure, outcome: Outcome) -> Checked {
+        let flow = departure.flow;
+        self.count_departure(&outcome);
+        let slipped = matches!(outcome, Outcome::Kept { cause: Cause::ReceiveSequenceMoved, .. });
+        if slipped {
+            self.oracles.undisturbed.excuse(flow);
+        }
+        if self.plan.is_calm {
+            let finding = undisturbed::moved(flow, &outcome, slipped && self.plan.slips);
+            self.judge(undisturbed::NAME, finding)?;
+        }
+        match outcome {
+            Outcome::Moved { .. } if departure.is_returned => Ok(()),
+            Outcome::Moved { .. } => {
+                let until_us = (self.now_ms() + self.plan.timeouts.linger_ms) * 1000;
+                self.nodes[node].lingers_until_us.insert(flow, until_us);
+                if self.is_sabotaged(Sabotage::CloseAtOnce) {
+                    departure.exporter.handle_flow_returned();
+                }
+                Ok(())
+            }
+            Outcome::Kept { epoch, cause } => {
+                departure.is_over = true;
+                let told = (epoch, departure.served.epoch, departure.served.moves);
+                let mut served = departure.served.clone();
+                served.epoch = epoch;
+                served.relays = true;
+                let connection = served.connection;
+                self.nodes[node].served.insert(flow, served);
+                self.wake_served(node, flow);
+                // Nobody is followed where there is no room for it.
+                if cause == Cause::SteeringFull || (told.0 == told.1 && told.2 == 0) {
+                    return Ok(());
+                }
+                self.check_followed(node, flow, connection, epoch)
+            }
+            Outcome::Ended { .. } => {
+                departure.is_over = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Steering delivers to whoever goes on.
+    pub(super) fn check_followed(
+        &self,
+        node: usize,
+        flow: usize,
+        connection: usize,
+        epoch: u64,
+    ) -> Checked {
+        let since_us = self.connections[connection].accepted_us;
+        if self.steering.lost_since(&flow_key(flow), since_us) || !self.steering.attached {
+            return Ok(());
+        }
+        let entry = self.steering.table.get(&flow_key(flow));
+        if node == 0 && entry.is_none() && self.steering.is_full() {
+            // What steering does not know comes here.
+            return Ok(());
+        }
+        let entry = entry.map(|entry| (usize::from(entry.owner().id), entry.epoch));
+        let finding = followed::check(node, epoch, entry);
+        self.judge(followed::NAME, finding.map_err(|text| format!("c{flow}: {text}")))
+    }
+
+    fn count_departure(&mut self, outcome: &Outcome) {
+        let coverage = &mut self.coverage;
+        let counter = match outcome {
+            Outcome::Moved { .. } => &mut coverage.moves_done,
+            Outcome::Kept { cause, .. } => match cause {
+                Cause::FreezeTimeout
+                | Cause::NotFrozen
+                | Cause::ExportTimeout
+                | Cause::NotExported => &mut coverage.kept_not_exported,
+                Cause::Refused(_) => &mut coverage.kept_refused,
+                Cause::ChannelLost => &mut coverage.kept_channel_lost,
+                Cause::ReceiveSequenceMoved => &mut coverage.kept_bytes_arrived,
+                Cause::SteeringFull => &mut coverage.kept_steering_full,
+                Cause::SteeringSilent => &mut coverage.kept_steering_silent,
+                _ => &mut coverage.kept_other,
+            },
+            Outcome::Ended { cause } => match cause {
+                Cause::Superseded => &mut coverage.ended_superseded,
+                Cause::TakenTimeout => &mut coverage.ended_not_taken,
+                _ => &mut coverage.ended_other,
+            },
+        };
+        *counter += 1;
+    }
+
+    /// A move's timeout may be due.
+    pub(super) fn departure_timeout(&mut self, node: usize, key: MoveKey) -> Checked {
+        let now_ms = self.now_ms();
+        let departure = self.nodes[node].departures.get(&key);
+        let due = departure.and_then(|departure| departure.exporter.poll_timeout());
+        if due.is_some_and(|at_ms| at_ms <= now_ms) {
+            return self.drive_departure(node, key, Exporter::handle_timeout);
+        }
+        Ok(())
+    }
+
+    /// The same flow comes back: a socket that lingers from an earlier move makes room.
+    pub(super) fn welcome_back(&mut self, node: usize, flow: usize, epoch: u64) -> Checked {
+        let lingering = self.nodes[node].lingering.get(&flow).copied();
+        let Some((key, _)) = lingering.filter(|(_, left)| epoch >= *left) else { return Ok(()) };
+        self.nodes[node].lingering.remove(&flow);
+        self.nodes[node].lingers_until_us.remove(&flow);
+        self.coverage.returns_within_the_linger += 1;
+        // The importer's word that it has taken the connection may still be under way: that it gives it
+        // away says the same.
+        let departure = self.nodes[node].departures.get_mut(&key).expect("it lingers");
+        departure.is_returned = true;
+        self.close_silently(node, flow)?;
+        self.drive_departure(node, key, |exporter, _| exporter.handle_flow_returned())
+    }
+
+    fn forget_lingering(&mut self, node: usize, flow: usize, key: MoveKey) {
+        if self.nodes[node].lingering.get(&flow).is_some_and(|(moved, _)| *moved == key) {
+            self.nodes[node].lingering.remove(&flow);
+        }
+    }
+}
+
+/// An output in few words.
+fn describe(output: &ExporterOutput) -> String {
+    match output {
+        ExporterOutput::Send(Message::Offer { image }) => format!("Offer of {} bytes", image.len()),
+        output => format!("{output:?}"),
+    }
+}
