@@ -228,7 +228,7 @@ mod tests {
         let Top::Bench(bench) =
             Line::try_parse_from(line).unwrap_or_else(|e| panic!("{e}")).command;
         match bench.command {
-            super::super::Command::Load(args) => args,
+            super::super::Command::Load(args) => *args,
             _ => panic!("it is the generator's command line"),
         }
     }
