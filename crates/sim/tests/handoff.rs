@@ -113,3 +113,19 @@ sabotages! {
     listening_while_mute_is_found: ListenWhileMute, ["acknowledged"];
     an_unread_fin_that_is_forgotten_is_found: ForgetUnreadFin, ["undisturbed"];
 }
+
+/// Whoever sees only what clients and applications see notices what harms bytes and connections.
+#[test]
+fn clients_alone_would_notice() {
+    let seen = [
+        Sabotage::SameEpoch,
+        Sabotage::ForgetReceiveQueue,
+        Sabotage::ForgetSendQueue,
+        Sabotage::ForgetUnreadFin,
+    ];
+    for sabotage in seen {
+        let oracle = found(sabotage, Judge::Clients, SEEDS).expect("it is found");
+        let theirs = ["responses", "requests", "liveness", "undisturbed"];
+        assert!(theirs.contains(&oracle), "{oracle}");
+    }
+}
