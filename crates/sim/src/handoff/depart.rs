@@ -367,7 +367,9 @@ impl World {
             self.oracles.undisturbed.excuse(flow);
         }
         if self.plan.is_calm {
-            let finding = undisturbed::moved(flow, &outcome, slipped && self.plan.slips);
+            // What is cancelled so may be in the way of the next move for a while.
+            let is_excused = self.plan.slips && self.oracles.undisturbed.is_excused(flow);
+            let finding = undisturbed::moved(flow, &outcome, is_excused);
             self.judge(undisturbed::NAME, finding)?;
         }
         match outcome {
@@ -415,8 +417,8 @@ impl World {
             return Ok(());
         }
         let entry = self.steering.table.get(&flow_key(flow));
-        if node == 0 && entry.is_none() && self.steering.is_full() {
-            // What steering does not know comes here.
+        if node == 0 && entry.is_none() && self.plan.flows_max < self.plan.clients {
+            // There was no room, and what steering does not know comes here.
             return Ok(());
         }
         let entry = entry.map(|entry| (usize::from(entry.owner().id), entry.epoch));
