@@ -109,6 +109,11 @@ impl ClientIo {
         self.finished |= finished;
     }
 
+    /// Whether the client sends no more than what was read already.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// The length of the head that what is to be read again begins with.
     pub(super) fn head_bytes(&self, limits: &Limits) -> Option<usize> {
         let mut fields = [httparse::EMPTY_HEADER; short::FIELDS_MAX];

@@ -142,7 +142,8 @@ async fn converse<S: Service>(
                 end => break end.map(|result| result.map(drop)),
             },
             Some(Ok(Next::Move(target))) => {
-                let finished = progress.end_of_stream.load(Relaxed);
+                // The kernel of an earlier owner saw the end; nobody here may have read up to it.
+                let finished = io.is_finished() || progress.end_of_stream.load(Relaxed);
                 let received = io.take_unread();
                 let stream = io.into_stream();
                 let departure = Departure { target, stream, received, finished, flow: info.flow };
