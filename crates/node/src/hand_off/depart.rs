@@ -64,6 +64,7 @@ impl HandOff {
             socket: Socket::Alive(stream),
             rest,
             image: None,
+            peer_finished: false,
             client,
             steering,
             key,
@@ -153,6 +154,8 @@ struct Move<'a> {
     rest: Socketless,
     /// The socket's state as it was exported.
     image: Option<TcpImage>,
+    /// The client's FIN has come, read or not.
+    peer_finished: bool,
     client: ClientNotes,
     /// Where steering takes control datagrams.
     steering: net::SocketAddr,
@@ -281,12 +284,13 @@ impl Move<'_> {
         received.extend_from_slice(&self.rest.received);
         received.extend_from_slice(&export.received);
         self.image = Some(export.tcp.clone());
+        self.peer_finished = export.peer_finished || self.rest.finished;
         let image = ConnectionImage {
             epoch: self.flow.epoch,
             tcp: export.tcp,
             received,
             opened: self.rest.opened.as_slice().into(),
-            peer_finished: export.peer_finished || self.rest.finished,
+            peer_finished: self.peer_finished,
             tls: self.rest.tls.clone(),
             client: self.client.clone(),
             steering: self.steering,
@@ -316,7 +320,7 @@ impl Move<'_> {
             Owner::Importer => self.departing.channel.owner,
             _ => self.hand_off.owner,
         };
-        let closing = self.rest.finished;
+        let closing = self.peer_finished;
         let operation = Operation::Point { flow: self.key, owner, epoch, closing };
         let control = &self.hand_off.control;
         match control.execute_here(self.thread, self.flow.origin, &operation) {
