@@ -113,7 +113,9 @@ impl SteeringTable {
                 let problem = "does not go with switch: that is set on the switch itself";
                 return Err(wrong(&format!("front_end.steering.{key}"), problem));
             }
-            return Ok(Steering::Switch(address));
+            // Nothing runs steering there yet, and moves without an answer would end in resets.
+            let problem = format!("steering on a switch ({address}) cannot be run yet");
+            return Err(wrong("front_end.steering.switch", problem));
         }
         let default = SteeringHere::default();
         let flows = self.flows_max.unwrap_or(default.flows_max);
