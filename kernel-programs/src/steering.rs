@@ -7,8 +7,9 @@ use ashlar_fastpath::frame::ETHERNET_HEADER_BYTES;
 use ashlar_fastpath::steering::{
     CONTROL_FRAME_BYTES, Class, Config, ControlError, ControlFrame, Counter, Counters, Effect,
     Entry, EntryOrNone, FlowKey, Freshness, IPV4_HEADER_BYTES, IPV6_ANSWER_OFFSET_BYTES,
-    IPV6_HEADER_BYTES, MacAddress, Packet, PassReason, ReplayWindow, ResultCode, SCHEMA_VERSION,
-    UDP_HEADER_BYTES, Verdict, answer_ipv4, answer_ipv6, decide, judge, udp_checksum,
+    IPV6_HEADER_BYTES, MacAddress, Packet, PassReason, Place, ReplayWindow, ResultCode,
+    SCHEMA_VERSION, UDP_HEADER_BYTES, Verdict, answer_ipv4, answer_ipv6, decide, judge,
+    udp_checksum,
 };
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, tcx_action_base, xdp_action};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect};
@@ -65,16 +66,38 @@ enum Action {
 /// Steers frames that the driver just received.
 #[xdp]
 pub fn steering_xdp(context: XdpContext) -> u32 {
-    match run(&XdpFrame(&context)) {
+    xdp(&context, Place::Host)
+}
+
+/// The same at a port of a switch.
+#[xdp]
+pub fn steering_port_xdp(context: XdpContext) -> u32 {
+    xdp(&context, Place::Port)
+}
+
+/// Steers frames that come in, after the driver: also those of many packets in one, and those without finished checksums.
+#[classifier]
+pub fn steering_tc(context: TcContext) -> i32 {
+    tc(&context, Place::Host)
+}
+
+/// The same at a port of a switch.
+#[classifier]
+pub fn steering_port_tc(context: TcContext) -> i32 {
+    tc(&context, Place::Port)
+}
+
+#[inline(always)]
+fn xdp(context: &XdpContext, place: Place) -> u32 {
+    match run(&XdpFrame(context), place) {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
         Action::Send => xdp_action::XDP_TX,
     }
 }
 
-/// Steers frames that come in, after the driver: also those of many packets in one, and those without finished checksums.
-#[classifier]
-pub fn steering_tc(context: TcContext) -> i32 {
+#[inline(always)]
+fn tc(context: &TcContext, place: Place) -> i32 {
     // SAFETY: the context is the kernel's, and the verifier checks the access.
     let (interface, has_vlan_tag) =
         unsafe { ((*context.skb.skb).ifindex, (*context.skb.skb).vlan_present != 0) };
@@ -83,7 +106,7 @@ pub fn steering_tc(context: TcContext) -> i32 {
         count(Counter::Other);
         return tcx_action_base::TCX_NEXT;
     }
-    match run(&StackFrame(&context)) {
+    match run(&StackFrame(context), place) {
         Action::Pass => tcx_action_base::TCX_NEXT,
         Action::Drop => tcx_action_base::TCX_DROP,
         // SAFETY: no pointers.
@@ -92,13 +115,13 @@ pub fn steering_tc(context: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn run<F: WriteFrame>(frame: &F) -> Action {
+fn run<F: WriteFrame>(frame: &F, place: Place) -> Action {
     let Some(config) = STEERING_CONFIG.get(0) else {
         return Action::Pass;
     };
-    let packet = Packet::parse(frame, config);
+    let packet = Packet::parse(frame, config, place);
     let (counter, action) = match packet.class {
-        Class::Tcp => steer(frame, &packet, config),
+        Class::Tcp => steer(frame, &packet, config, place),
         Class::Control => control(frame, &packet, config),
         class => match Counter::of_class(class) {
             Some(counter) => (counter, Action::Pass),
@@ -139,13 +162,22 @@ fn read(entry: *mut Entry) -> EntryOrNone {
 
 /// A client's frame.
 #[inline(always)]
-fn steer<F: WriteFrame>(frame: &F, packet: &Packet, config: &Config) -> (Counter, Action) {
+fn steer<F: WriteFrame>(
+    frame: &F,
+    packet: &Packet,
+    config: &Config,
+    place: Place,
+) -> (Counter, Action) {
     let Some(entry) = STEERING_FLOWS.get_ptr_mut(&packet.key) else {
         return (Counter::NoFlow, Action::Pass);
     };
+    let destination = match place {
+        Place::Host => config.mac(),
+        Place::Port => MacAddress(frame.read::<6>(0).unwrap_or_default()),
+    };
     let identity = Entry::identity_of(packet.key.digest());
     let now_ns = now_ns();
-    let judgement = judge(&read(entry), identity, config.mac(), packet.tcp_flags, now_ns);
+    let judgement = judge(&read(entry), identity, destination, packet.tcp_flags, now_ns);
     // SAFETY: as in `read`. If the entry was removed meanwhile, another flow's is a little younger, or ends a little earlier.
     unsafe {
         if judgement.touch {
@@ -158,12 +190,25 @@ fn steer<F: WriteFrame>(frame: &F, packet: &Packet, config: &Config) -> (Counter
     match judgement.verdict {
         Verdict::Pass(PassReason::NoFlow) => (Counter::NoFlow, Action::Pass),
         Verdict::Pass(PassReason::OwnedHere) => (Counter::OwnedHere, Action::Pass),
-        Verdict::Steer(owner) if frame.write(0, ethernet_addresses(owner, config.mac())) => {
-            (Counter::Steered, Action::Send)
-        }
-        Verdict::Steer(_) => (Counter::WriteFailed, Action::Drop),
+        Verdict::Steer(owner) => readdress(frame, owner, config, place),
         Verdict::PassAndForget => forget_ending(&packet.key),
     }
+}
+
+/// Gives the frame to its owner. From a host it leaves in the host's name, or the switch behind the interface would learn that the
+/// client is here. A switch keeps the client's: it learns from the frame after this program.
+#[inline(always)]
+fn readdress<F: WriteFrame>(
+    frame: &F,
+    owner: MacAddress,
+    config: &Config,
+    place: Place,
+) -> (Counter, Action) {
+    let (is_written, action) = match place {
+        Place::Host => (frame.write(0, ethernet_addresses(owner, config.mac())), Action::Send),
+        Place::Port => (frame.write(0, owner.0), Action::Pass),
+    };
+    if is_written { (Counter::Steered, action) } else { (Counter::WriteFailed, Action::Drop) }
 }
 
 /// Destination and source, as a frame starts.

@@ -5,7 +5,7 @@
 
 use ashlar_kernel::chaos::XdpMode;
 use ashlar_kernel::steering::{
-    Attach, ControlAddresses, ControlKey, FlowKey, MacAddress, Operation, Owner, Settings,
+    Attach, ControlAddresses, ControlKey, FlowKey, MacAddress, Operation, Owner, Place, Settings,
     Steering, TCP_ACK,
 };
 use std::error::Error;
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut median = |name: &str, frame: &[u8]| -> Result<(), Box<dyn Error>> {
             let mut times = Vec::with_capacity(RUNS);
             for _ in 0..RUNS {
-                times.push(steering.test_run(attach, frame, 1)?.duration);
+                times.push(steering.test_run(attach, Place::Host, frame, 1)?.duration);
             }
             times.sort_unstable();
             let median: Duration = times[RUNS / 2];

@@ -1,6 +1,7 @@
 //! What can go wrong between user space and the kernel.
 
 use crate::chaos::Hook;
+use ashlar_fastpath::steering::MacAddress;
 use std::error::Error as _;
 use std::io;
 
@@ -57,6 +58,22 @@ pub enum Error {
         hook: Hook,
         /// The interface that it is attached to.
         interface: String,
+    },
+    /// The interface that a program was attached to is gone, and the program with it.
+    #[error("{interface}: made anew since the program was attached")]
+    InterfaceReplaced {
+        /// The interface's name.
+        interface: String,
+    },
+    /// The interface got another address than the one that its program answers to.
+    #[error("{interface}: its address changed from {expected} to {found}")]
+    AddressChanged {
+        /// The interface's name.
+        interface: String,
+        /// The address when the program was attached.
+        expected: MacAddress,
+        /// The address now.
+        found: MacAddress,
     },
     /// The kernel refused to attach a program.
     #[error("{interface}: cannot attach at {hook:?}{hint}")]

@@ -6,8 +6,8 @@ mod support;
 use ashlar_kernel::chaos::XdpMode;
 use ashlar_kernel::steering::{
     Attach, ControlKey, Counter, Counters, Description, Fate, FlowKey, FlowState, MacAddress,
-    Operation, Owner, Reply, Request, ResultCode, Settings, Steering, TCP_ACK, TCP_FIN, TCP_RST,
-    TCP_SYN, now_ns,
+    Operation, Owner, Place, Reply, Request, ResultCode, Settings, Steering, TCP_ACK, TCP_FIN,
+    TCP_RST, TCP_SYN, now_ns,
 };
 use ashlar_kernel::testing::{NamespacePair, RIGHT_INTERFACE, Side, ledger};
 use rand::seq::IndexedRandom as _;
@@ -24,7 +24,7 @@ use support::steering::{
 use support::steering_frames::{Envelope, UDP, transport_checksum};
 use support::steering_model::{Expected, Model};
 
-const FRAMES: u32 = 100_000;
+const FRAMES: u32 = 150_000;
 /// The clock is read twice, on a machine that may have something else to do in between.
 const CLOCKS_APART_MAX_NS: u64 = 5_000_000_000;
 const SEED: u64 = 0x51ee_0a11;
@@ -72,6 +72,10 @@ impl Source {
         frame
     }
 
+    fn place(&mut self) -> Place {
+        if self.random.random_ratio(1, 3) { Place::Port } else { Place::Host }
+    }
+
     fn flow(&mut self) -> FlowKey {
         let port = 40_000 + self.random.random_range(0..8);
         let ends: [&str; 2] =
@@ -83,7 +87,12 @@ impl Source {
     fn envelope(&mut self) -> Envelope {
         let option_words =
             if self.random.random_ratio(1, 8) { self.random.random_range(0..=10) } else { 0 };
-        let destination = if self.random.random_ratio(1, 16) { CLIENT_MAC } else { self.own };
+        let destination = match self.random.random_range(0..16) {
+            0 => CLIENT_MAC,
+            1 => ONE.mac,
+            2 => MacAddress([0xff; 6]),
+            _ => self.own,
+        };
         Envelope { source: CLIENT_MAC, destination, option_words }
     }
 
@@ -188,28 +197,33 @@ fn compare_random_frames(attach: Attach) {
     let counters = [1_000; SENDERS_MAX as usize + 1];
     let mut source = Source { random, own, incarnation, counters, sent: Vec::new() };
     let mut model = Model::new(own, incarnation, FLOWS_MAX, SENDERS_MAX);
+    let mut steered_at_ports = 0;
     for number in 0..FRAMES {
         let mut frame = source.frame(&|flow| known(&steering, flow));
+        // All programs share one table.
+        let place = source.place();
         if attach == Attach::Tc {
             frame = frames::lengthen_for_traffic_control(frame);
         }
         if let Some((flow, state)) =
-            model.flow(&frame).and_then(|flow| Some((flow, known(&steering, &flow)?)))
+            model.flow(&frame, place).and_then(|flow| Some((flow, known(&steering, &flow)?)))
         {
             model.set_time(&flow, state);
         }
-        let place = || format!("{attach:?}, frame {number} {frame:02x?}");
-        let run = steering.test_run(attach, &frame, 1).unwrap();
-        let expected = model.run(&frame, now_ns());
-        assert_eq!(run.fate, expected.fate, "{:?}: {}", expected.counter, place());
-        compare_bytes(attach, &frame, &run.frame, &expected, &place);
+        let about = || format!("{attach:?} {place:?}, frame {number} {frame:02x?}");
+        let run = steering.test_run(attach, place, &frame, 1).unwrap();
+        let expected = model.run(&frame, place, now_ns());
+        assert_eq!(run.fate, expected.fate, "{:?}: {}", expected.counter, about());
+        compare_bytes(attach, &frame, &run.frame, &expected, &about);
+        steered_at_ports += u32::from(place == Place::Port && expected.counter == Counter::Steered);
         if number % 16 == 0 {
-            assert_eq!(steering.counters().unwrap(), model.counters, "{}", place());
-            compare_tables(&steering, &model, &place);
+            assert_eq!(steering.counters().unwrap(), model.counters, "{}", about());
+            compare_tables(&steering, &model, &about);
         }
     }
     assert_eq!(steering.counters().unwrap(), model.counters);
     everything_happened(&model.counters);
+    assert!(steered_at_ports > 1_000, "{steered_at_ports} frames");
 }
 
 fn compare_bytes(
@@ -314,7 +328,7 @@ fn a_request_acts_once_and_tells_forgers_nothing() {
         envelope.udp(source, destination, request.seal(key).bytes())
     };
     let incarnation = steering.incarnation();
-    let mut fate = |frame: &[u8]| steering.test_run(XDP, frame, 1).unwrap();
+    let mut fate = |frame: &[u8]| steering.test_run(XDP, Place::Host, frame, 1).unwrap();
     let reply = |frame: &[u8]| Reply::open(&frame[42..], &key()).unwrap();
 
     // Whoever does not know the table's life is told, and nothing happens: also to frames that were recorded in an earlier life.
@@ -372,7 +386,7 @@ fn frames_follow_a_point_that_was_answered() {
         // Also when it fails.
         while !pointing.is_finished() {
             let before = answered.load(Ordering::SeqCst);
-            let run = steering.test_run(XDP, &frame, 1).unwrap();
+            let run = steering.test_run(XDP, Place::Host, &frame, 1).unwrap();
             let after = answered.load(Ordering::SeqCst);
             if run.fate == Fate::Passed {
                 assert_eq!(before, 0, "the flow is in the table");

@@ -9,7 +9,7 @@ use super::packet::Class;
 pub enum Counter {
     /// Passed: there was no configuration of this schema.
     Unconfigured = 0,
-    /// Passed: not addressed to this interface.
+    /// Passed: not addressed to this interface, or at a switch's port to no single host.
     NotAddressedHere,
     /// Passed: neither TCP nor control.
     Other,
@@ -19,7 +19,7 @@ pub enum Counter {
     Fragment,
     /// Passed: TCP of no flow in the table.
     NoFlow,
-    /// Passed: TCP of a flow that this very host owns.
+    /// Passed: TCP of a flow that is owned by the very host that the frame is addressed to.
     OwnedHere,
     /// Sent on to the owner.
     Steered,

@@ -9,20 +9,20 @@ pub const TOUCH_INTERVAL_NS: u64 = 100_000_000;
 /// What is to happen to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on untouched, to this host's stack.
+    /// It goes on untouched: to this host's stack, or through the switch to where it is addressed to.
     Pass(PassReason),
-    /// It leaves for the owner: this destination address, the interface's own address as source.
+    /// It goes to the owner, by its Ethernet address.
     Steer(MacAddress),
-    /// A new connection starts under a name that an ending one had: the entry goes, and the frame goes on to this host's stack.
+    /// A new connection starts under a name that an ending one had: the entry goes, and the frame goes on untouched.
     PassAndForget,
 }
 
 /// Why a frame of a TCP connection is not steered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassReason {
-    /// The flow is not in the table: this host's stack has the connection, or answers that nobody has.
+    /// The flow is not in the table: the host that the frame is addressed to has the connection, or answers that nobody has.
     NoFlow,
-    /// The flow's owner is this very host.
+    /// The flow's owner is the very host that the frame is addressed to.
     OwnedHere,
 }
 
@@ -44,15 +44,15 @@ impl Judgement {
     }
 }
 
-/// Judges a TCP frame from a client, addressed to this host.
+/// Judges a TCP frame from a client.
 ///
-/// `found` is what the table holds for the flow, `identity` what an entry of this flow says of itself, `own` the interface's
-/// address, `tcp_flags` the flags of the TCP header.
+/// `found` is what the table holds for the flow, `identity` what an entry of this flow says of itself, `destination` the Ethernet
+/// address that the frame goes to, `tcp_flags` the flags of the TCP header.
 #[inline(always)]
 pub const fn judge(
     found: &EntryOrNone,
     identity: u32,
-    own: MacAddress,
+    destination: MacAddress,
     tcp_flags: u8,
     now_ns: u64,
 ) -> Judgement {
@@ -67,7 +67,7 @@ pub const fn judge(
     // A SYN for a connection that is not ending goes to the owner too: its stack challenges it, and a client that started anew
     // answers that with a RST, which makes the entry one that is ending.
     let owner = entry.owner().mac;
-    let verdict = if owner.to_bits() == own.to_bits() {
+    let verdict = if owner.to_bits() == destination.to_bits() {
         Verdict::Pass(PassReason::OwnedHere)
     } else {
         Verdict::Steer(owner)

@@ -26,12 +26,24 @@ const IPV4_FRAGMENT: u16 = 0x3fff;
 /// The first bytes of a TCP header, up to the flags.
 const TCP_BYTES_TO_FLAGS: usize = 14;
 
+/// Where on the way of clients' frames a program looks at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At the interface that they are addressed to. Those of other owners leave by it again.
+    Host,
+    /// At a port of a switch that they pass. Those of other owners get another destination and go on through the switch, which
+    /// knows the port. Control frames are not looked for here: they are addressed to the switch itself, and come to its own
+    /// interface by any port.
+    Port,
+}
+
 /// What kind of frame it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// There is no configuration of this schema: nothing can be told.
     Unconfigured,
-    /// For another host or for many: a bridge floods such frames, and whoever steered them would multiply them.
+    /// For many; at a [`Place::Host`] also for another host: a bridge floods such frames, and whoever steered them would multiply
+    /// them.
     NotAddressedHere,
     /// Neither TCP nor control: other protocols, VLAN tags, IPv6 extension headers.
     Other,
@@ -39,7 +51,7 @@ pub enum Class {
     Malformed,
     /// Part of a datagram: only the first part has ports.
     Fragment,
-    /// A whole TCP header, addressed to this host.
+    /// A whole TCP header, addressed to this host; at a [`Place::Port`], to any one host.
     Tcp,
     /// UDP to the control address and port.
     Control,
@@ -81,9 +93,9 @@ impl Packet {
         Self { class, ..Self::OTHER }
     }
 
-    /// Classifies a frame. Never fails: what cannot be parsed has a class too.
+    /// Classifies a frame that is looked at in this place. Never fails: what cannot be parsed has a class too.
     #[inline(always)]
-    pub fn parse<F: FrameBytes + ?Sized>(frame: &F, config: &Config) -> Self {
+    pub fn parse<F: FrameBytes + ?Sized>(frame: &F, config: &Config, place: Place) -> Self {
         if !config.is_of_this_schema() {
             return Self::of(Class::Unconfigured);
         }
@@ -91,18 +103,23 @@ impl Packet {
             return Self::of(Class::Malformed);
         };
         let [a, b, c, d, e, f, .., type_high, type_low] = ethernet;
-        if MacAddress([a, b, c, d, e, f]).to_bits() != config.mac().to_bits() {
+        let destination = MacAddress([a, b, c, d, e, f]);
+        let is_addressed_here = match place {
+            Place::Host => destination.to_bits() == config.mac().to_bits(),
+            Place::Port => destination.is_unicast(),
+        };
+        if !is_addressed_here {
             return Self::of(Class::NotAddressedHere);
         }
         match u16::from_be_bytes([type_high, type_low]) {
-            ETHERTYPE_IPV4 => Self::parse_ipv4(frame, config),
-            ETHERTYPE_IPV6 => Self::parse_ipv6(frame, config),
+            ETHERTYPE_IPV4 => Self::parse_ipv4(frame, config, place),
+            ETHERTYPE_IPV6 => Self::parse_ipv6(frame, config, place),
             _ => Self::of(Class::Other),
         }
     }
 
     #[inline(always)]
-    fn parse_ipv4<F: FrameBytes + ?Sized>(frame: &F, config: &Config) -> Self {
+    fn parse_ipv4<F: FrameBytes + ?Sized>(frame: &F, config: &Config, place: Place) -> Self {
         let Some(header) = frame.read::<20>(ETHERNET_HEADER_BYTES) else {
             return Self::of(Class::Malformed);
         };
@@ -122,11 +139,11 @@ impl Packet {
         packet.key.client_address = mapped([s0, s1, s2, s3]);
         packet.key.service_address = mapped([d0, d1, d2, d3]);
         packet.transport_offset_bytes = ETHERNET_HEADER_BYTES + header_bytes;
-        packet.with_transport(frame, config, protocol)
+        packet.with_transport(frame, config, place, protocol)
     }
 
     #[inline(always)]
-    fn parse_ipv6<F: FrameBytes + ?Sized>(frame: &F, config: &Config) -> Self {
+    fn parse_ipv6<F: FrameBytes + ?Sized>(frame: &F, config: &Config, place: Place) -> Self {
         let Some(header) = frame.read::<40>(ETHERNET_HEADER_BYTES) else {
             return Self::of(Class::Malformed);
         };
@@ -149,7 +166,7 @@ impl Packet {
             index += 1;
         }
         packet.transport_offset_bytes = ETHERNET_HEADER_BYTES + IPV6_HEADER_BYTES;
-        packet.with_transport(frame, config, protocol)
+        packet.with_transport(frame, config, place, protocol)
     }
 
     #[inline(always)]
@@ -157,9 +174,16 @@ impl Packet {
         self,
         frame: &F,
         config: &Config,
+        place: Place,
         protocol: u8,
     ) -> Self {
-        if protocol == PROTOCOL_TCP { self.with_tcp(frame) } else { self.with_udp(frame, config) }
+        if protocol == PROTOCOL_TCP {
+            return self.with_tcp(frame);
+        }
+        match place {
+            Place::Host => self.with_udp(frame, config),
+            Place::Port => Self::of(Class::Other),
+        }
     }
 
     #[inline(always)]

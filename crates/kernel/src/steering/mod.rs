@@ -1,8 +1,9 @@
-//! Steering at a network interface: frames of a flow go to the host that owns the connection.
+//! Steering at network interfaces: frames of a flow go to the host that owns the connection.
 //!
-//! A [`Steering`] is one copy of the programs with a flow table of its own. It is loaded, attached to one interface, and told by
-//! control frames whose flow is whose: by those that other hosts send to its control address, and by [`Steering::execute`]. Dropping
-//! it, or the death of the process, detaches it; the table goes with it.
+//! A [`Steering`] is one copy of the programs with a flow table of its own. It is loaded, attached to the interface that clients'
+//! frames are addressed to ([`Steering::attach`]) or to ports of a switch that they pass ([`Steering::attach_to_ports`]), and told
+//! by control frames whose flow is whose: by those that other hosts send to its control address, and by [`Steering::execute`].
+//! Dropping it, or the death of the process, detaches it; the table goes with it.
 //!
 //! ```no_run
 //! use ashlar_kernel::steering::{
@@ -18,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attach;
 mod executor;
 mod explain;
 mod flows;
@@ -27,19 +29,20 @@ mod system_call;
 
 pub use ashlar_fastpath::steering::{
     ControlAddresses, ControlError, ControlKey, Counter, Counters, FlowKey, FlowState, MacAddress,
-    Operation, OperationCode, Owner, PassReason, Reply, Request, ResultCode, SCHEMA_VERSION,
+    Operation, OperationCode, Owner, PassReason, Place, Reply, Request, ResultCode, SCHEMA_VERSION,
     TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, Verdict,
 };
+pub use attach::{Attach, PORTS_MAX};
 pub use executor::Executor;
 pub use explain::{Description, Explanation};
 pub use flows::Flows;
 pub use memory::{MemoryEstimate, memory_bytes};
 pub use settings::Settings;
 
-use crate::chaos::{Attachment, XdpMode, attach_error, in_map, interface_index, missing};
-use crate::link::{AttachPoint, Link};
+use crate::chaos::{in_map, missing};
 use crate::{Error, embedded};
 use ashlar_fastpath::steering::{Config, Entry, EntryOrNone, judge};
+use attach::Attached;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
@@ -55,41 +58,9 @@ const CONFIG_MAP: &str = "STEERING_CONFIG";
 const COUNTERS_MAP: &str = "STEERING_COUNTERS";
 const FLOWS_MAP: &str = "STEERING_FLOWS";
 const SENDERS_MAP: &str = "STEERING_SENDERS";
+
+/// Runs requests of this process, whatever is attached.
 const XDP_PROGRAM: &str = "steering_xdp";
-const TC_PROGRAM: &str = "steering_tc";
-
-/// Where in the kernel frames are steered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attach {
-    /// At the driver. The fastest; the sender's interface must not leave checksums to others, which virtual ones do.
-    Xdp(XdpMode),
-    /// Where the network stack takes frames: works with every interface, offloads included.
-    Tc,
-}
-
-impl Attach {
-    const fn attachment(self) -> Attachment {
-        match self {
-            Self::Xdp(mode) => Attachment::Xdp(mode),
-            Self::Tc => Attachment::TcxIngress,
-        }
-    }
-
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Xdp(_) => XDP_PROGRAM,
-            Self::Tc => TC_PROGRAM,
-        }
-    }
-
-    const fn point_and_flags(self) -> (AttachPoint, u32) {
-        match self {
-            Self::Xdp(XdpMode::Generic) => (AttachPoint::Xdp, 1 << 1),
-            Self::Xdp(XdpMode::Native) => (AttachPoint::Xdp, 1 << 2),
-            Self::Tc => (AttachPoint::TcxIngress, 0),
-        }
-    }
-}
 
 /// What a program did with a frame in [`Steering::test_run`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +76,7 @@ pub struct TestRun {
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes on to this host's stack.
+    /// It goes on: to this host's stack, or through the switch.
     Passed,
     /// It is gone.
     Dropped,
@@ -124,7 +95,7 @@ pub struct Sweep {
     pub is_complete: bool,
 }
 
-/// One instance of the steering programs, attached to at most one interface.
+/// One instance of the steering programs.
 #[derive(Debug)]
 pub struct Steering {
     /// Owns programs and maps.
@@ -135,24 +106,8 @@ pub struct Steering {
     executor: Executor,
     /// How far [`Steering::sweep`] came.
     sweeping: Batches,
-    attached: Option<Attached>,
-}
-
-/// The attachment.
-#[derive(Debug)]
-struct Attached {
-    /// For messages.
-    interface: String,
-    /// How it is attached.
-    attach: Attach,
-    /// Owns the attachment.
-    _link: Link,
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        tracing::info!(interface = self.interface, "detaching the steering program");
-    }
+    /// Of a switch, the interface that has its control address first.
+    attached: Vec<Attached>,
 }
 
 impl Steering {
@@ -180,38 +135,10 @@ impl Steering {
         let sweeping = Batches::new(flows_map(&ebpf)?);
         let executor = Executor::new(Arc::clone(&shared));
         let settings = settings.clone();
-        let mut steering = Self { ebpf, settings, shared, executor, sweeping, attached: None };
+        let mut steering =
+            Self { ebpf, settings, shared, executor, sweeping, attached: Vec::new() };
         steering.configure(MacAddress::NONE)?;
         Ok(steering)
-    }
-
-    /// Attaches to an interface of the calling thread's network namespace. The attachment belongs to this instance, not to the thread
-    /// or namespace; it ends with [`Steering::detach`], when this instance is dropped, or when the process dies.
-    ///
-    /// Another XDP program on the interface is an error and stays. Other TCX programs stay too and run before this one.
-    pub fn attach(&mut self, interface: &str, attach: Attach) -> Result<(), Error> {
-        if let Some(attached) = &self.attached {
-            let hook = attached.attach.attachment().hook();
-            return Err(Error::AlreadyAttached { hook, interface: attached.interface.clone() });
-        }
-        let interface_index = interface_index(interface)?;
-        let mac = system_call::interface_mac(interface).map_err(|source| Error::System {
-            operation: "read the interface's address",
-            source,
-        })?;
-        self.configure(mac)?;
-        let program = load_program(&mut self.ebpf, attach.program())?;
-        let (point, flags) = attach.point_and_flags();
-        let link = Link::create(program.as_fd(), interface_index, point, flags)
-            .map_err(|source| attach_error(interface, attach.attachment(), source))?;
-        self.attached = Some(Attached { interface: interface.to_owned(), attach, _link: link });
-        tracing::info!(interface, ?attach, %mac, "attached the steering program");
-        Ok(())
-    }
-
-    /// Detaches; the table stays. Nothing happens if it is not attached.
-    pub fn detach(&mut self) {
-        self.attached = None;
     }
 
     /// Names this life of the table: requests of other hosts must carry it.
@@ -219,7 +146,7 @@ impl Steering {
         self.shared.incarnation
     }
 
-    /// The interface's Ethernet address; [`MacAddress::NONE`] before [`Steering::attach`].
+    /// The Ethernet address of the interface that has the control address; [`MacAddress::NONE`] before anything was attached.
     pub fn mac(&self) -> MacAddress {
         Owner::from_bits(self.shared.mac.load(Ordering::Relaxed)).mac
     }
@@ -319,10 +246,11 @@ impl Steering {
     pub fn test_run(
         &mut self,
         attach: Attach,
+        place: Place,
         frame: &[u8],
         repeat: u32,
     ) -> Result<TestRun, Error> {
-        let program = load_program(&mut self.ebpf, attach.program())?;
+        let program = load_program(&mut self.ebpf, attach.program(place))?;
         let mut output = vec![0; frame.len()];
         let run = system_call::test_run(program.as_fd(), frame, &mut output, repeat)
             .map_err(|source| Error::System { operation: "run the steering program", source })?;

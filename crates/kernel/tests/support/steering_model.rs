@@ -4,8 +4,8 @@ use super::steering::{CONTROL_IPV4, CONTROL_IPV6, CONTROL_PORT, key};
 use ashlar_fastpath::frame::{ETHERNET_HEADER_BYTES, FrameBytes as _};
 use ashlar_fastpath::steering::{
     CONTROL_FRAME_BYTES, Class, Config, ControlError, ControlFrame, Counters, Decision, Effect,
-    Entry, EntryOrNone, Freshness, IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Packet, ReplayWindow,
-    answer_ipv4, answer_ipv6, decide, judge,
+    Entry, EntryOrNone, Freshness, IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Packet, Place,
+    ReplayWindow, answer_ipv4, answer_ipv6, decide, judge,
 };
 use ashlar_kernel::steering::{
     ControlAddresses, Counter, Fate, FlowKey, FlowState, MacAddress, PassReason, ResultCode,
@@ -45,8 +45,8 @@ impl Model {
     }
 
     /// The flow that a frame is of, or that a control frame speaks of.
-    pub(crate) fn flow(&self, frame: &[u8]) -> Option<FlowKey> {
-        let packet = Packet::parse(frame, &self.config);
+    pub(crate) fn flow(&self, frame: &[u8], place: Place) -> Option<FlowKey> {
+        let packet = Packet::parse(frame, &self.config, place);
         match packet.class {
             Class::Tcp => Some(packet.key),
             Class::Control => Some(payload(frame, &packet)?.flow()),
@@ -61,12 +61,12 @@ impl Model {
         }
     }
 
-    pub(crate) fn run(&mut self, frame: &[u8], now_ns: u64) -> Expected {
-        let packet = Packet::parse(frame, &self.config);
+    pub(crate) fn run(&mut self, frame: &[u8], place: Place, now_ns: u64) -> Expected {
+        let packet = Packet::parse(frame, &self.config, place);
         let mut expected =
             Expected { counter: Counter::Other, fate: Fate::Passed, frame: frame.to_vec() };
         match packet.class {
-            Class::Tcp => self.steer(&packet, now_ns, &mut expected),
+            Class::Tcp => self.steer(&packet, place, now_ns, &mut expected),
             Class::Control => self.control(&packet, now_ns, &mut expected),
             class => expected.counter = Counter::of_class(class).unwrap(),
         }
@@ -74,11 +74,12 @@ impl Model {
         expected
     }
 
-    fn steer(&mut self, packet: &Packet, now_ns: u64, expected: &mut Expected) {
+    fn steer(&mut self, packet: &Packet, place: Place, now_ns: u64, expected: &mut Expected) {
         let identity = Entry::identity_of(packet.key.digest());
         let found =
             self.flows.get(&packet.key).copied().map_or(EntryOrNone::NONE, EntryOrNone::some);
-        let judgement = judge(&found, identity, self.config.mac(), packet.tcp_flags, now_ns);
+        let destination = MacAddress(expected.frame.read::<6>(0).unwrap());
+        let judgement = judge(&found, identity, destination, packet.tcp_flags, now_ns);
         if judgement.close {
             self.flows.get_mut(&packet.key).unwrap().closing = 1;
         }
@@ -86,9 +87,11 @@ impl Model {
             Verdict::Pass(PassReason::NoFlow) => Counter::NoFlow,
             Verdict::Pass(PassReason::OwnedHere) => Counter::OwnedHere,
             Verdict::Steer(owner) => {
-                expected.fate = Fate::Sent;
                 expected.frame[..6].copy_from_slice(&owner.0);
-                expected.frame[6..12].copy_from_slice(&self.config.mac().0);
+                if place == Place::Host {
+                    expected.fate = Fate::Sent;
+                    expected.frame[6..12].copy_from_slice(&self.config.mac().0);
+                }
                 Counter::Steered
             }
             Verdict::PassAndForget => {

@@ -36,7 +36,7 @@ fn ipv6(protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn parse(frame: &[u8]) -> Packet {
-    Packet::parse(frame, &config())
+    Packet::parse(frame, &config(), Place::Host)
 }
 
 #[test]
@@ -72,6 +72,31 @@ fn a_flow_reads_back_what_it_was_made_of() {
         assert_eq!((flow.client(), flow.service()), (client, service));
     }
     assert_eq!(std::format!("{}", flow(7)), "10.77.0.99:7 -> 10.77.0.10:80");
+}
+
+#[test]
+fn at_a_port_tcp_to_any_one_host_is_a_flow() {
+    let at_port = |frame: &[u8]| Packet::parse(frame, &config(), Place::Port);
+    let mut frame = ipv4(PROTOCOL_TCP, 0, 0x4000, &TCP_HEADER);
+    for destination in [OWN, ONE.mac, MacAddress([0x9a, 1, 2, 3, 4, 5])] {
+        frame[..6].copy_from_slice(&destination.0);
+        assert_eq!((at_port(&frame).class, at_port(&frame).key), (Class::Tcp, flow(40_000)));
+        assert_eq!(parse(&frame).class == Class::Tcp, destination == OWN);
+    }
+    for destination in [MacAddress::NONE, MacAddress([0xff; 6]), MacAddress([1, 0, 0x5e, 0, 0, 1])]
+    {
+        frame[..6].copy_from_slice(&destination.0);
+        assert_eq!(at_port(&frame).class, Class::NotAddressedHere, "{destination}");
+    }
+}
+
+#[test]
+fn a_port_lets_control_frames_pass() {
+    let [high, low] = CONTROL_PORT.to_be_bytes();
+    let header = [0, 7, high, low, 0, 8, 0, 0];
+    let frame = ipv4(PROTOCOL_UDP, 0, 0, &header);
+    assert_eq!(parse(&frame).class, Class::Control);
+    assert_eq!(Packet::parse(frame.as_slice(), &config(), Place::Port).class, Class::Other);
 }
 
 #[test]
@@ -133,7 +158,10 @@ fn frames_for_others_are_left_alone() {
 #[test]
 fn without_a_configuration_nothing_is_told() {
     let frame = ipv4(PROTOCOL_TCP, 0, 0, &TCP_HEADER);
-    assert_eq!(Packet::parse(frame.as_slice(), &Config::ABSENT).class, Class::Unconfigured);
+    assert_eq!(
+        Packet::parse(frame.as_slice(), &Config::ABSENT, Place::Host).class,
+        Class::Unconfigured
+    );
 }
 
 #[test]
