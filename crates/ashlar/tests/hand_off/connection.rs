@@ -1,7 +1,8 @@
 //! One connection of the client, plain or encrypted.
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, KeyLogFile, SignatureScheme,
+    StreamOwned,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring},
 };
@@ -9,7 +10,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpStream},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -41,7 +42,8 @@ impl Connection {
         stream.set_write_timeout(Some(PATIENCE))?;
         let stream = if secure {
             let name = ServerName::from(std::net::IpAddr::V4(address));
-            let connection = ClientConnection::new(config(), name).map_err(io::Error::other)?;
+            let connection =
+                ClientConnection::new(client_config(), name).map_err(io::Error::other)?;
             Stream::Secure(Box::new(StreamOwned::new(connection, stream)))
         } else {
             Stream::Plain(stream)
@@ -136,15 +138,20 @@ impl Write for Stream {
     }
 }
 
-fn config() -> Arc<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    Arc::new(config)
+/// How clients speak TLS. Their secrets go to the file that `SSLKEYLOGFILE` names, if it does.
+pub(crate) fn client_config() -> Arc<ClientConfig> {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    Arc::clone(CONFIG.get_or_init(|| {
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        config.key_log = Arc::new(KeyLogFile::new());
+        Arc::new(config)
+    }))
 }
 
 /// The laboratory's certificate is self-signed; who the server is does not matter here.

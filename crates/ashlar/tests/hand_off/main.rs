@@ -1,0 +1,14 @@
+//! Connections that move between real processes, in namespaces, with clients that look at every byte.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod campaign;
+mod connection;
+mod http_client;
+mod laboratory;
+mod model;
+mod moves;
+mod objects;
+mod program;
+mod requests;
+mod user;

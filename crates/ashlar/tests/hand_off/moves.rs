@@ -1,0 +1,122 @@
+//! Moves of synthetic objects' readers: calm, over bad links, and while nodes are killed.
+
+use crate::{
+    campaign::{Campaign, Report},
+    laboratory::{THRESHOLD_BYTES, eventually, is_possible, metric, spec},
+    program::{Program, run},
+};
+use ashlar_lab::{
+    Chaos, Engine, FRONT_END, FaultAction, FrameMatch, Lab, LabSpec, Probability, Role,
+};
+
+fn synthetic(letter: char) -> LabSpec {
+    spec(letter)
+        .storage_nodes(4)
+        .replicas(1)
+        .engine(Engine::Synthetic)
+        .threshold_bytes(THRESHOLD_BYTES)
+}
+
+fn campaign(lab: &Lab, secure: bool) -> Campaign {
+    let address = lab.address(FRONT_END).unwrap();
+    Campaign { address, secure, connections: 4, requests: 250, seed: 1, may_break: false }
+}
+
+fn play(lab: &Lab, campaign: &Campaign) -> Report {
+    run(lab, &Program::Reads(*campaign))
+}
+
+/// Waits until some more connections have moved: a campaign is under way.
+fn until_connections_move(lab: &Lab) {
+    let moved = || metric(lab, Role::FrontEnd, "ashlar_hand_offs_moved_total");
+    let before = moved();
+    eventually("connections move", || moved() > before + 5);
+}
+
+#[test]
+fn connections_move_between_storage_nodes_and_every_byte_is_right() {
+    if !is_possible("connections_move_between_storage_nodes_and_every_byte_is_right") {
+        return;
+    }
+    let lab = Lab::up(&synthetic('a')).unwrap().down_on_drop();
+    for secure in [false, true] {
+        let report = play(&lab, &campaign(&lab, secure));
+        assert_eq!(report.broken, 0, "{report:?}");
+        // The rest were called off by the client.
+        assert!(report.answered >= 900, "{report:?}");
+    }
+    let moved = "ashlar_hand_offs_moved_total";
+    for (role, at_least) in [(Role::FrontEnd, 20), (Role::Storage, 100)] {
+        let count = metric(&lab, role, moved);
+        assert!(count >= at_least, "{count} moves from {role:?}");
+    }
+    for role in [Role::FrontEnd, Role::Storage] {
+        assert_eq!(metric(&lab, role, "ashlar_hand_offs_lost_total"), 0);
+    }
+}
+
+#[test]
+fn every_byte_is_right_over_links_that_lose_and_repeat() {
+    if !is_possible("every_byte_is_right_over_links_that_lose_and_repeat") {
+        return;
+    }
+    let lab = Lab::up(&synthetic('b')).unwrap().down_on_drop();
+    let two_percent: Probability = "2%".parse().unwrap();
+    let chaos = Chaos {
+        drop: two_percent,
+        duplicate: two_percent,
+        corrupt: Probability::default(),
+        frames: FrameMatch::default(),
+        seed: 1,
+    };
+    for host in lab.hosts().filter(|host| host.role != Role::Switch) {
+        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
+    }
+    for secure in [false, true] {
+        let calm = campaign(&lab, secure);
+        let report = play(&lab, &Campaign { requests: 60, may_break: true, ..calm });
+        assert!(report.answered >= 200, "{report:?}");
+    }
+}
+
+#[test]
+fn a_storage_node_that_is_killed_takes_only_its_own_connections_with_it() {
+    if !is_possible("a_storage_node_that_is_killed_takes_only_its_own_connections_with_it") {
+        return;
+    }
+    let lab = Lab::up(&synthetic('c').replicas(3)).unwrap().down_on_drop();
+    let calm = campaign(&lab, true);
+    let report = std::thread::scope(|scope| {
+        let client =
+            scope.spawn(|| play(&lab, &Campaign { requests: 600, may_break: true, ..calm }));
+        for host in ["s1", "s2"] {
+            until_connections_move(&lab);
+            lab.fault(host, &FaultAction::Kill).unwrap();
+            until_connections_move(&lab);
+            lab.fault(host, &FaultAction::Start).unwrap();
+        }
+        client.join().unwrap()
+    });
+    assert!(report.answered >= 2_000, "{report:?}");
+}
+
+#[test]
+fn a_front_end_that_was_killed_comes_back_and_moves_connections_again() {
+    if !is_possible("a_front_end_that_was_killed_comes_back_and_moves_connections_again") {
+        return;
+    }
+    let lab = Lab::up(&synthetic('d')).unwrap().down_on_drop();
+    let calm = campaign(&lab, false);
+    let report = std::thread::scope(|scope| {
+        let client =
+            scope.spawn(|| play(&lab, &Campaign { requests: 600, may_break: true, ..calm }));
+        until_connections_move(&lab);
+        lab.fault(FRONT_END, &FaultAction::Kill).unwrap();
+        lab.fault(FRONT_END, &FaultAction::Start).unwrap();
+        client.join().unwrap()
+    });
+    assert!(report.answered >= 1_500, "{report:?}");
+    let report = play(&lab, &Campaign { requests: 50, ..campaign(&lab, true) });
+    assert_eq!(report.broken, 0, "{report:?}");
+    assert!(metric(&lab, Role::FrontEnd, "ashlar_hand_offs_moved_total") > 0);
+}

@@ -1,0 +1,68 @@
+//! What runs on a laboratory's client: this test's executable once more.
+
+use crate::{campaign, user};
+use ashlar_lab::{CLIENT, Lab};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::process::Command;
+
+/// Names the test that is really the client's program.
+const CLIENT_PROGRAM: &str = "program::client_program";
+/// Tells it what to do.
+const PROGRAM: &str = "ASHLAR_TEST_PROGRAM";
+/// What stands before its report.
+const REPORT: &str = "REPORT ";
+
+/// What a client's program does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Program {
+    /// Reads synthetic objects.
+    Reads(campaign::Campaign),
+    /// Works on objects.
+    Objects(user::Campaign),
+}
+
+impl Program {
+    fn report(self) -> String {
+        let reported = match self {
+            Self::Reads(campaign) => serde_json::to_string(&campaign.run()),
+            Self::Objects(campaign) => {
+                serde_json::to_string(&event_loop().block_on(campaign.run()))
+            }
+        };
+        reported.unwrap()
+    }
+}
+
+fn event_loop() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+#[ignore = "the program of a client, which other tests run inside of a laboratory"]
+fn client_program() {
+    let program: Program = serde_json::from_str(&std::env::var(PROGRAM).unwrap()).unwrap();
+    println!("{REPORT}{}", program.report());
+}
+
+/// Runs a program on the laboratory's client, and returns its report.
+pub(crate) fn run<Report: DeserializeOwned>(lab: &Lab, program: &Program) -> Report {
+    let mut command = command(lab, program);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program:?}\n{text}\n{errors}");
+    report(&text)
+}
+
+/// The command that runs a program on the laboratory's client.
+pub(crate) fn command(lab: &Lab, program: &Program) -> Command {
+    let mut command = lab.command(CLIENT, std::env::current_exe().unwrap()).unwrap();
+    command.args(["--ignored", "--exact", CLIENT_PROGRAM, "--nocapture"]);
+    command.env(PROGRAM, serde_json::to_string(program).unwrap());
+    command
+}
+
+fn report<Report: DeserializeOwned>(output: &str) -> Report {
+    let report = output.lines().find_map(|line| line.split_once(REPORT)).unwrap().1;
+    serde_json::from_str(report).unwrap()
+}
