@@ -91,6 +91,51 @@ fn attaching_steering_names_what_is_wrong() {
     assert_eq!(programs_on_the_right(&pair), 0);
 }
 
+#[test]
+fn an_interface_that_is_not_the_same_any_more_is_noticed() {
+    if !ledger("an_interface_that_is_not_the_same_any_more_is_noticed", &REQUIREMENTS) {
+        return;
+    }
+    let pair = NamespacePair::create();
+    let steering = attach_on_the_right(&pair, Attach::Tc).unwrap();
+    let check = || pair.run(Side::Right, || steering.check_attached());
+    let ip = |words: &str| {
+        let words = words.split(' ');
+        assert!(Command::new("ip").args(words).status().unwrap().success());
+    };
+    check().unwrap();
+    let namespace = pair.namespace(Side::Right);
+    ip(&format!("-n {namespace} link set {RIGHT_INTERFACE} address 02:00:00:00:77:77"));
+    assert!(matches!(check(), Err(Error::AddressChanged { .. })));
+    ip(&format!("-n {namespace} link del {RIGHT_INTERFACE}"));
+    assert!(matches!(check(), Err(Error::UnknownInterface { .. })));
+    ip(&format!("-n {namespace} link add {RIGHT_INTERFACE} type bridge"));
+    assert!(matches!(check(), Err(Error::InterfaceReplaced { .. })));
+}
+
+#[test]
+fn a_switch_is_attached_to_all_of_its_interfaces_or_to_none() {
+    if !ledger("a_switch_is_attached_to_all_of_its_interfaces_or_to_none", &REQUIREMENTS) {
+        return;
+    }
+    let pair = NamespacePair::create();
+    let attach = |port: &str| {
+        pair.run(Side::Right, || {
+            let mut steering = Steering::load(&settings()).unwrap();
+            let ports = [RIGHT_INTERFACE.to_owned(), port.to_owned()];
+            steering.attach_to_ports("lo", &ports, Attach::Tc).map(|()| steering)
+        })
+    };
+    let programs = || programs_on_the_right(&pair) + attached_programs(&pair, Side::Right, "lo");
+    let error = attach("nowhere").unwrap_err();
+    assert_eq!(error.to_string(), "nowhere: no such network interface here");
+    assert_eq!(programs(), 0);
+    let steering = attach("lo").unwrap();
+    assert_eq!(programs(), 3, "the second port is the switch's own interface too");
+    drop(steering);
+    assert_eq!(programs(), 0);
+}
+
 /// Names, for the child process, the namespace to attach in.
 const CHILD_NAMESPACE: &str = "ASHLAR_TEST_CHILD_NAMESPACE";
 /// And which of the ways to attach.

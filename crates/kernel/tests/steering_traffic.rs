@@ -5,31 +5,24 @@ mod support;
 
 use ashlar_kernel::chaos::{Attachment, Chaos, XdpMode};
 use ashlar_kernel::steering::{
-    Attach, ControlKey, Counter, FlowKey, Operation, Owner, Reply, Request, ResultCode, Steering,
+    Attach, ControlKey, Counter, FlowKey, Operation, Reply, Request, ResultCode, Steering,
 };
 use ashlar_kernel::testing::ledger;
-use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_reuseaddr, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::net::sockopt::set_socket_linger;
 use std::io::{self, Read as _, Write as _};
-use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
-};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 use support::REQUIREMENTS;
 use support::bridge::{Host, INTERFACE, Network, SERVICE_IPV4, SERVICE_IPV6};
 use support::steering::{CONTROL_PORT, key, settings};
+use support::traffic::{
+    CLIENT_PORT, OWNER, TIME_MAX, client, connect_again, connect_from, count, echo, greeting,
+    serve, service,
+};
 
-const SERVICE_PORT: u16 = 80;
-const CLIENT_PORT: u16 = 40_000;
-const TIME_MAX: Duration = Duration::from_secs(10);
-/// Several windows' worth each way: frames of many packets in one, where the interface does that.
-const PAYLOAD_BYTES: usize = 4 << 20;
 const OTHER_SENDER: u16 = 3;
 /// After so long without a reply there will be none.
 const SILENCE: Duration = Duration::from_millis(300);
-
-const OWNER: Owner = Owner { mac: Host::Owner.mac(), id: 21 };
 
 /// The front end steers; everything that the way of attaching demands of the others is done.
 fn steering(network: &Network, attach: Attach) -> (Steering, Option<Chaos>) {
@@ -50,74 +43,6 @@ fn steering(network: &Network, attach: Attach) -> (Steering, Option<Chaos>) {
         steering
     });
     (steering, pass_program)
-}
-
-fn service(is_ipv6: bool) -> SocketAddr {
-    let address: IpAddr = if is_ipv6 { SERVICE_IPV6.into() } else { SERVICE_IPV4.into() };
-    SocketAddr::from((address, SERVICE_PORT))
-}
-
-fn client(is_ipv6: bool, port: u16) -> SocketAddr {
-    let host = Host::Client;
-    let address: IpAddr = if is_ipv6 { host.ipv6().into() } else { host.ipv4().into() };
-    SocketAddr::from((address, port))
-}
-
-/// A service on a host: it says who it is, then sends back what it gets until the client has finished. Lives until the test ends.
-fn serve(network: &Network, host: Host, is_ipv6: bool) {
-    let listener = network.run(host, || TcpListener::bind(service(is_ipv6)).unwrap());
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut from = stream.try_clone().unwrap();
-                // A client that resets ends the service of it, nothing else.
-                let _ = writeln!(stream, "{:6}", host.name());
-                let _ = io::copy(&mut from, &mut stream);
-                let _ = stream.shutdown(Shutdown::Write);
-            });
-        }
-    });
-}
-
-/// Connects from a port that is known before.
-fn connect_from(network: &Network, from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    network.run(Host::Client, || {
-        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        set_socket_reuseaddr(&socket, true)?;
-        bind(&socket, &from)?;
-        set_socket_timeout(&socket, Timeout::Send, Some(TIME_MAX))?;
-        connect(&socket, &to)?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(TIME_MAX))?;
-        Ok(stream)
-    })
-}
-
-/// Who answers on a connection.
-fn greeting(stream: &mut TcpStream) -> String {
-    let mut line = [0; 7];
-    stream.read_exact(&mut line).unwrap();
-    String::from_utf8_lossy(&line).trim().to_owned()
-}
-
-/// Sends much, both ways at once, and compares.
-fn echo(stream: &TcpStream) {
-    let sent: Vec<u8> = (0..PAYLOAD_BYTES).map(|index| (index * 7 + index / 4_093) as u8).collect();
-    let mut received = Vec::new();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            (&*stream).write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-        });
-        (&*stream).read_to_end(&mut received).unwrap();
-    });
-    assert!(received == sent, "{} bytes came back of {PAYLOAD_BYTES}", received.len());
-}
-
-fn count(steering: &Steering, counter: Counter) -> u64 {
-    steering.counters().unwrap().get(counter)
 }
 
 fn connections_go_to_the_owner_of_their_flow(attach: Attach) {
@@ -153,18 +78,6 @@ fn connections_go_to_the_owner_of_their_flow(attach: Attach) {
     }
     assert_eq!(count(&steering, Counter::ForgottenBySyn), 2);
     assert_eq!(count(&steering, Counter::WriteFailed), 0);
-}
-
-/// The client's end of the earlier connection is remembered for a minute (TIME_WAIT), unless the name is taken by force.
-fn connect_again(network: &Network, from: SocketAddr, to: SocketAddr) -> TcpStream {
-    let deadline = Instant::now() + TIME_MAX;
-    loop {
-        match connect_from(network, from, to) {
-            Ok(stream) => return stream,
-            Err(error) if Instant::now() > deadline => panic!("{from}: {error}"),
-            Err(_) => thread::sleep(Duration::from_millis(100)),
-        }
-    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{panic, thread};
 
+/// The bridge itself, on its host.
+pub(crate) const BRIDGE: &str = "br0";
+
 /// Every host's interface; at the bridge, the other end has the host's name.
 pub(crate) const INTERFACE: &str = "eth0";
 
@@ -78,8 +81,8 @@ impl Network {
         let network = Self { name: format!("ashlar-bridge-{}-{number}", process::id()) };
         let bridge = network.namespace(Host::Bridge);
         ip(&format!("netns add {bridge}"));
-        ip(&format!("-n {bridge} link add br0 type bridge"));
-        ip(&format!("-n {bridge} link set br0 up"));
+        ip(&format!("-n {bridge} link add {BRIDGE} type bridge"));
+        ip(&format!("-n {bridge} link set {BRIDGE} up"));
         for host in Host::AT_BRIDGE {
             network.plug_in(host);
         }
@@ -95,7 +98,7 @@ impl Network {
         ip(&format!(
             "link add {INTERFACE} netns {namespace} address {mac} type veth peer name {port} netns {bridge}"
         ));
-        ip(&format!("-n {bridge} link set {port} addrgenmode none master br0 up"));
+        ip(&format!("-n {bridge} link set {port} addrgenmode none master {BRIDGE} up"));
         ip(&format!("-n {namespace} link set {INTERFACE} addrgenmode none"));
         ip(&format!("-n {namespace} addr add {}/24 dev {INTERFACE}", host.ipv4()));
         ip(&format!("-n {namespace} addr add {}/64 dev {INTERFACE} nodad", host.ipv6()));
@@ -131,6 +134,26 @@ impl Network {
         };
         thread::scope(|scope| scope.spawn(enter_and_work).join())
             .unwrap_or_else(|payload| panic::resume_unwind(payload))
+    }
+
+    /// Gives the bridge itself an address of its own, so that it takes frames like another host.
+    pub(crate) fn give_the_bridge_an_address(&self) {
+        let (bridge, host) = (self.namespace(Host::Bridge), Host::Bridge);
+        ip(&format!("-n {bridge} link set {BRIDGE} address {}", host.mac()));
+        ip(&format!("-n {bridge} addr add {}/24 dev {BRIDGE}", host.ipv4()));
+        ip(&format!("-n {bridge} addr add {}/64 dev {BRIDGE} nodad", host.ipv6()));
+    }
+
+    /// The port at which the bridge has learned that an Ethernet address is.
+    pub(crate) fn learned_port(&self, mac: MacAddress) -> Option<String> {
+        let bridge = self.namespace(Host::Bridge);
+        let output = Command::new("bridge")
+            .args(["-n", &bridge, "fdb", "show", "dynamic"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&mac.to_string()))?;
+        Some(line.split(' ').nth(2).unwrap().to_owned())
     }
 
     /// Lets a host compute the checksums of what it sends, as it must where frames meet XDP: a virtual interface leaves them out.

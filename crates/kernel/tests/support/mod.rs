@@ -9,6 +9,7 @@ pub(crate) mod prediction;
 pub(crate) mod steering;
 pub(crate) mod steering_frames;
 pub(crate) mod steering_model;
+pub(crate) mod traffic;
 
 use ashlar_kernel::probe::Feature;
 

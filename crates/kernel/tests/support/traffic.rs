@@ -1,0 +1,102 @@
+//! A service that says on which host it is, and its clients.
+
+use super::bridge::{Host, Network, SERVICE_IPV4, SERVICE_IPV6};
+use ashlar_kernel::steering::{Counter, Owner, Steering};
+use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) const SERVICE_PORT: u16 = 80;
+pub(crate) const CLIENT_PORT: u16 = 40_000;
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(10);
+/// Several windows' worth each way: frames of many packets in one, where the interface does that.
+pub(crate) const PAYLOAD_BYTES: usize = 4 << 20;
+
+pub(crate) const OWNER: Owner = Owner { mac: Host::Owner.mac(), id: 21 };
+
+pub(crate) fn service(is_ipv6: bool) -> SocketAddr {
+    let address: IpAddr = if is_ipv6 { SERVICE_IPV6.into() } else { SERVICE_IPV4.into() };
+    SocketAddr::from((address, SERVICE_PORT))
+}
+
+pub(crate) fn client(is_ipv6: bool, port: u16) -> SocketAddr {
+    let host = Host::Client;
+    let address: IpAddr = if is_ipv6 { host.ipv6().into() } else { host.ipv4().into() };
+    SocketAddr::from((address, port))
+}
+
+/// A service on a host: it says who it is, then sends back what it gets until the client has finished. Lives until the test ends.
+pub(crate) fn serve(network: &Network, host: Host, is_ipv6: bool) {
+    let listener = network.run(host, || TcpListener::bind(service(is_ipv6)).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut from = stream.try_clone().unwrap();
+                // A client that resets ends the service of it, nothing else.
+                let _ = writeln!(stream, "{:6}", host.name());
+                let _ = io::copy(&mut from, &mut stream);
+                let _ = stream.shutdown(Shutdown::Write);
+            });
+        }
+    });
+}
+
+/// Connects from a port that is known before.
+pub(crate) fn connect_from(
+    network: &Network,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> io::Result<TcpStream> {
+    network.run(Host::Client, || {
+        let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &from)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(TIME_MAX))?;
+        connect(&socket, &to)?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(TIME_MAX))?;
+        Ok(stream)
+    })
+}
+
+/// Who answers on a connection.
+pub(crate) fn greeting(stream: &mut TcpStream) -> String {
+    let mut line = [0; 7];
+    stream.read_exact(&mut line).unwrap();
+    String::from_utf8_lossy(&line).trim().to_owned()
+}
+
+/// Sends much, both ways at once, and compares.
+pub(crate) fn echo(stream: &TcpStream) {
+    let sent: Vec<u8> = (0..PAYLOAD_BYTES).map(|index| (index * 7 + index / 4_093) as u8).collect();
+    let mut received = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (&*stream).write_all(&sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        (&*stream).read_to_end(&mut received).unwrap();
+    });
+    assert!(received == sent, "{} bytes came back of {PAYLOAD_BYTES}", received.len());
+}
+
+/// The client's end of the earlier connection is remembered for a minute (TIME_WAIT), unless the name is taken by force.
+pub(crate) fn connect_again(network: &Network, from: SocketAddr, to: SocketAddr) -> TcpStream {
+    let deadline = Instant::now() + TIME_MAX;
+    loop {
+        match connect_from(network, from, to) {
+            Ok(stream) => return stream,
+            Err(error) if Instant::now() > deadline => panic!("{from}: {error}"),
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+pub(crate) fn count(steering: &Steering, counter: Counter) -> u64 {
+    steering.counters().unwrap().get(counter)
+}
