@@ -2,10 +2,11 @@
 
 use super::error::{Context as _, NotFrozen, RepairError};
 use super::export::{self, Export};
+use super::filter::{deafen, undeafen};
 use super::options::{self, Queue, Repair};
 use super::unsent_bytes;
 use ashlar_handoff::image::TcpImage;
-use socket2::{SockFilter, SockRef};
+use socket2::SockRef;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -44,18 +45,6 @@ fn freeze_or_undo(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
         let _ = undeafen(socket);
         let _ = leave_repair_mode(socket);
     })
-}
-
-/// Lets no segment through to TCP: it is neither acknowledged nor answered by a reset.
-pub(super) fn deafen(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
-    /// `BPF_RET | BPF_K` with 0: keep no byte of the packet.
-    const DROP_EVERYTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
-    SockRef::from(&socket).attach_filter(&[DROP_EVERYTHING]).step("SO_ATTACH_FILTER")
-}
-
-/// Undoes [`deafen`].
-pub(super) fn undeafen(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
-    SockRef::from(&socket).detach_filter().step("SO_DETACH_FILTER")
 }
 
 fn check_movable(socket: BorrowedFd<'_>) -> Result<(), RepairError> {

@@ -1,7 +1,7 @@
 //! Writing a connection into the kernel.
 
 use super::error::{Context as _, RepairError};
-use super::frozen::{deafen, undeafen};
+use super::filter::{deafen, undeafen};
 use super::options::{self, Queue, Repair, RepairOption};
 use super::unsent_bytes;
 use ashlar_handoff::image::{TcpImage, TcpOptions, TcpWindow};

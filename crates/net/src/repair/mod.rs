@@ -18,6 +18,7 @@
 
 mod error;
 mod export;
+mod filter;
 mod frozen;
 mod import;
 mod options;

@@ -4,7 +4,7 @@ use super::error::{Context as _, RepairError};
 use ashlar_handoff::image::TcpWindow;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
 /// How repair mode is entered and left (`TCP_REPAIR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +192,11 @@ pub(super) fn set_linger_in_fin_wait_2(
 /// Lets the kernel choose the size of the buffers again after a program has set it. Older kernels do not.
 pub(super) fn unlock_buffer_sizes(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
     unless_unknown(set(socket, libc::SOL_SOCKET, SO_BUF_LOCK, &[0_i32])).step("SO_BUF_LOCK")
+}
+
+/// Runs an eBPF program of the type socket filter on whatever comes to the socket.
+pub(super) fn attach_program(socket: BorrowedFd<'_>, program: RawFd) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &[program])
 }
 
 fn unless_unknown(result: io::Result<()>) -> io::Result<()> {
