@@ -4,7 +4,7 @@
 mod support;
 
 use ashlar_kernel::testing::ledger;
-use ashlar_net::repair::{self, RepairError, unread_bytes, unsent_bytes};
+use ashlar_net::repair::{self, RepairError, unacknowledged_bytes, unread_bytes, unsent_bytes};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use socket2::{SockFilter, SockRef};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -55,6 +55,8 @@ fn neither_freezing_nor_importing_nor_closing_says_a_word() {
         let (mut client, server) = network.connect();
         client.write_all(piece(0, 10_000)).unwrap();
         wait_until("all is received", || unread_bytes(&server).unwrap() == 10_000);
+        // A delayed acknowledgement would go out of a frozen socket as well.
+        wait_until("all is acknowledged", || unacknowledged_bytes(&client).unwrap() == 0);
         let said =
             |host| (network.tcp_counter(host, "OutSegs"), network.tcp_counter(host, "OutRsts"));
         let before = (said(Host::A), said(Host::B));

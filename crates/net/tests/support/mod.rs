@@ -173,7 +173,13 @@ impl Network {
             socket.listen(1)?;
             Ok(socket.into())
         };
-        self.within(host, listen).unwrap()
+        // Programs that another test starts hold a listener that was just closed for a moment longer.
+        let mut listener = None;
+        wait_until("the service can be listened at", || {
+            listener = self.within(host, listen).ok();
+            listener.is_some()
+        });
+        listener.unwrap()
     }
 
     /// The client's packets for the service address go to `host` from now on.
