@@ -20,6 +20,8 @@ enum Command {
     Up(commands::up::Args),
     /// Run the roles that a configuration file gives this host
     Node(commands::node::Args),
+    /// Run steering on a host that clients' frames pass on their way to front ends (root)
+    Switch(commands::switch::Args),
     /// Put, get, list and remove objects
     Obj(commands::obj::Args),
     /// Say what this host can do, what is missing and how to fix it
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Up(args) => commands::up::run(args),
         Command::Node(args) => commands::node::run(args),
+        Command::Switch(args) => commands::switch::run(args),
         Command::Obj(args) => commands::obj::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Lab(args) => commands::lab::run(args),

@@ -4,6 +4,7 @@
 
 mod file;
 mod hand_off;
+mod switch;
 
 use ashlar_object::map::{ClusterMap, NodeIndex};
 use file::File;
@@ -16,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+pub use switch::Switch;
 
 /// Partitions of a cluster that names no number.
 pub const PARTITIONS_DEFAULT: usize = 64;
@@ -43,6 +45,8 @@ pub struct Config {
     pub front_end: Option<FrontEnd>,
     /// This host's storage node, if it is one.
     pub storage: Option<Storage>,
+    /// This host's steering of what it forwards, if it is a switch. Then it is nothing else.
+    pub switch: Option<Switch>,
 }
 
 /// The cluster as every host must know it.
@@ -282,6 +286,25 @@ engine = "disk"
     }
 
     #[test]
+    fn a_front_end_may_have_its_steering_on_a_switch() {
+        let http = "http = \"127.0.0.1:8080\"";
+        let switched = format!("{http}\nsteering = {{ switch = \"10.0.0.5:7471\" }}");
+        let config = Config::parse(&GOOD.replace(http, &switched), Path::new("/")).unwrap();
+        let steering = config.front_end.unwrap().hand_off.steering;
+        assert_eq!(steering, Steering::Switch("10.0.0.5:7471".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_annotated_example_of_a_switch_is_right() {
+        let text = include_str!("../../../docs/switch.toml");
+        let config = Config::parse(text, Path::new("/")).unwrap();
+        let switch = config.switch.unwrap();
+        assert_eq!(switch.flows_max, FLOWS_DEFAULT);
+        assert_eq!(switch.control.port(), CONTROL_PORT_DEFAULT);
+        assert!(config.front_end.is_none() && config.storage.is_none());
+    }
+
+    #[test]
     fn errors_name_the_line_or_the_key() {
         for (from, to, error) in [
             ("weight = 2", "wieght = 2", "line 13: unknown field `wieght`"),
@@ -311,6 +334,21 @@ engine = "disk"
                 "http = \"127.0.0.1:8080\"",
                 "http = \"127.0.0.1:8080\"\nsteering = { switch = \"127.0.0.1:1\", flows_max = 1 }",
                 "front_end.steering.flows_max: does not go with switch",
+            ),
+            (
+                "http = \"127.0.0.1:8080\"",
+                "http = \"127.0.0.1:8080\"\nsteering = { switch = \"0.0.0.0:7471\" }",
+                "front_end.steering.switch: 0.0.0.0:7471 is no address and port",
+            ),
+            (
+                "[storage]\nengine = \"disk\"",
+                "[switch]\ninterfaces = [\"eth1\"]\ncontrol = \"10.0.0.5:7471\"",
+                "switch: does not go with [front_end] or [storage]",
+            ),
+            (
+                "[front_end]\nhttp = \"127.0.0.1:8080\"\n[storage]\nengine = \"disk\"",
+                "[switch]\ninterfaces = [\"eth1\"]\ncontrol = \"10.0.0.5:7471\"",
+                "cluster.key_file: is missing",
             ),
             (
                 "http = \"127.0.0.1:8080\"",

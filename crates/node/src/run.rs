@@ -45,6 +45,9 @@ pub enum NodeError {
     /// A storage node cannot take connections.
     #[error("cluster.storage.handoff: {0}")]
     HandOff(#[from] HandOffError),
+    /// A switch cannot start.
+    #[error("switch: {0}")]
+    Switch(#[source] HandOffError),
     /// The front end cannot start.
     #[error(transparent)]
     FrontEnd(#[from] front_end::FrontEndError),
@@ -65,6 +68,7 @@ pub struct Endpoints {
 pub struct Process {
     storage: Option<Tier>,
     front_ends: Option<Tier>,
+    switch: Option<Tier>,
     endpoints: Endpoints,
     certificates: Vec<front_end::Reload>,
     /// By what they are called.
@@ -105,6 +109,7 @@ impl Process {
         let mut process = Self {
             storage: None,
             front_ends: None,
+            switch: None,
             endpoints: Endpoints::default(),
             certificates: Vec::new(),
             roles: Vec::new(),
@@ -132,6 +137,14 @@ impl Process {
             }
             process.front_ends = Some(tier);
         }
+        if let Some(role) = &first.switch {
+            assert!(configs.len() == 1, "a switch has a process of its own");
+            let tier = Tier::start("switch", 1)?;
+            let health = hand_off::switch::start(first, role, &tier.threads, &mut registry)
+                .map_err(NodeError::Switch)?;
+            process.roles.push((format!("switch {}", first.name), health));
+            process.switch = Some(tier);
+        }
         if let Some(address) = first.admin {
             process.start_admin(address, registry)?;
         }
@@ -140,7 +153,7 @@ impl Process {
 
     /// Serves as long as anything does, and says from the first drain on that the process drains.
     fn start_admin(&mut self, address: SocketAddr, registry: Registry) -> Result<(), NodeError> {
-        let tiers = || self.storage.iter().chain(&self.front_ends);
+        let tiers = || self.storage.iter().chain(&self.front_ends).chain(&self.switch);
         let last = tiers().next().expect("a process has a role");
         let first = tiers().last().expect("a process has a role");
         let (roles, shutdown) = (self.roles.clone(), first.shutdown.clone());
@@ -176,8 +189,8 @@ impl Process {
     ///
     /// Front ends come first: what they have taken in may need a storage node yet.
     pub fn stop(self) -> bool {
-        let stopped = [self.front_ends, self.storage].map(|tier| tier.is_none_or(Tier::stop));
-        stopped == [true; 2]
+        let tiers = [self.front_ends, self.storage, self.switch];
+        tiers.map(|tier| tier.is_none_or(Tier::stop)) == [true; 3]
     }
 
     fn start_front_end(

@@ -8,4 +8,5 @@ pub(crate) mod lab;
 pub(crate) mod node;
 pub(crate) mod obj;
 pub(crate) mod sim;
+pub(crate) mod switch;
 pub(crate) mod up;

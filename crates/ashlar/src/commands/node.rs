@@ -1,6 +1,6 @@
 //! `ashlar node`: the roles of this host.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ashlar_node::{config::Config, run::Process, signals};
 use std::path::PathBuf;
 
@@ -22,6 +22,9 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(&args.config).with_context(|| args.config.display().to_string())?;
+    if config.switch.is_some() {
+        bail!("{}: switch: is run by `ashlar switch`", args.config.display());
+    }
     if args.check {
         println!("{} is right: node {}", args.config.display(), config.name);
         return Ok(());

@@ -4,6 +4,7 @@ use super::{
     CertificateFiles, Cluster, Config, ConfigError, EngineKind, FrontEnd, Limits, Log,
     NAME_BYTES_MAX, PARTITIONS_DEFAULT, Storage, StorageAddress, THREADS_MAX,
     hand_off::{HandOff, Mode, SteeringTable},
+    switch::SwitchTable,
 };
 use ashlar_object::map::{ClusterMap, MapError, Member};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ pub(super) struct File {
     log: Log,
     front_end: Option<FrontEndTable>,
     storage: Option<StorageTable>,
+    switch: Option<SwitchTable>,
 }
 
 #[derive(Deserialize)]
@@ -116,8 +118,17 @@ impl File {
         if front_end.as_ref().is_some_and(|role| role.hand_off.mode == Mode::Handoff) {
             cluster.check_hand_off()?;
         }
-        if front_end.is_none() && storage.is_none() {
-            return Err(wrong("node", "no role: add [front_end] or [storage]"));
+        let has_role = front_end.is_some() || storage.is_some();
+        let switch = self.switch.map(SwitchTable::check).transpose()?;
+        if switch.is_some() {
+            if has_role {
+                let problem =
+                    "does not go with [front_end] or [storage]: give it a file of its own";
+                return Err(wrong("switch", problem));
+            }
+            cluster.check_hand_off()?;
+        } else if !has_role {
+            return Err(wrong("node", "no role: add [front_end], [storage] or [switch]"));
         }
         let admin = self.admin.map(|admin| admin.listen);
         Ok(Config {
@@ -129,6 +140,7 @@ impl File {
             log: self.log,
             front_end,
             storage,
+            switch,
         })
     }
 }

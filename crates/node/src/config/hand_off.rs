@@ -37,7 +37,7 @@ pub struct HandOff {
 pub enum Steering {
     /// On the front end's own interface.
     Here(SteeringHere),
-    /// On a switch that all packets from clients pass, which takes control datagrams here.
+    /// On a switch that all packets from clients pass, which takes control datagrams at this address.
     Switch(SocketAddr),
 }
 
@@ -70,7 +70,7 @@ pub const CONTROL_PORT_DEFAULT: u16 = 7471;
 /// The flows of a front end that names no number.
 pub const FLOWS_DEFAULT: usize = 262_144;
 /// The most flows.
-const FLOWS_MAX: usize = 16 << 20;
+pub(super) const FLOWS_MAX: usize = 16 << 20;
 
 impl Default for Steering {
     fn default() -> Self {
@@ -113,9 +113,11 @@ impl SteeringTable {
                 let problem = "does not go with switch: that is set on the switch itself";
                 return Err(wrong(&format!("front_end.steering.{key}"), problem));
             }
-            // Nothing runs steering there yet, and moves without an answer would end in resets.
-            let problem = format!("steering on a switch ({address}) cannot be run yet");
-            return Err(wrong("front_end.steering.switch", problem));
+            if address.ip().is_unspecified() || address.port() == 0 {
+                let problem = format!("{address} is no address and port of a switch");
+                return Err(wrong("front_end.steering.switch", problem));
+            }
+            return Ok(Steering::Switch(address));
         }
         let default = SteeringHere::default();
         let flows = self.flows_max.unwrap_or(default.flows_max);

@@ -1,19 +1,27 @@
 //! Telling steering where a flow's frames go.
 
-use super::{HERE, lock};
-use ashlar_fastpath::steering::{Operation, Reply};
+use super::{HERE, ORIGINS_MAX, lock};
+use ashlar_fastpath::steering::{FlowKey, Operation, Reply};
 use ashlar_kernel::steering::Executor;
 use ashlar_net::steering_client::SteeringClient;
 use std::{
+    collections::HashSet,
     future::Future,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
+use tokio::time::sleep;
 
 /// How long steering on another host is asked before a move must do without an answer.
 const DEADLINE: Duration = Duration::from_millis(400);
+
+/// Between two questions to a host that was silent.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The ways to steering: of this process, or of a front end's or switch's host.
 pub(crate) struct Control {
@@ -21,6 +29,15 @@ pub(crate) struct Control {
     executors: Vec<Mutex<Executor>>,
     /// For each event loop.
     clients: Vec<Arc<SteeringClient>>,
+    silent: Arc<Silent>,
+}
+
+/// Steering hosts that did not answer, until they do.
+#[derive(Default)]
+struct Silent {
+    hosts: Mutex<HashSet<SocketAddr>>,
+    /// How many there are: looked at for every request.
+    count: AtomicUsize,
 }
 
 /// An answer to come; none if steering does not answer.
@@ -31,7 +48,23 @@ impl Control {
     /// loop.
     pub(crate) fn new(executors: Vec<Executor>, clients: Vec<SteeringClient>) -> Self {
         let executors = executors.into_iter().map(Mutex::new).collect();
-        Self { executors, clients: clients.into_iter().map(Arc::new).collect() }
+        let clients = clients.into_iter().map(Arc::new).collect();
+        Self { executors, clients, silent: Arc::default() }
+    }
+
+    /// Whether any steering host that was asked is silent.
+    pub(super) fn is_any_silent(&self) -> bool {
+        self.silent.count.load(Relaxed) > 0
+    }
+
+    /// Whether steering at `address` is silent.
+    pub(super) fn is_silent(&self, address: SocketAddr) -> bool {
+        lock(&self.silent.hosts).contains(&address)
+    }
+
+    /// Takes steering at `address` for silent until it answers. Within a runtime.
+    pub(super) fn suspect(&self, thread: usize, address: SocketAddr) {
+        Silent::suspect(&self.silent, &self.clients[thread], address);
     }
 
     /// Asks at once, if connections of `origin` are steered by this process. The inner value is none
@@ -54,10 +87,44 @@ impl Control {
         address: SocketAddr,
         operation: Operation,
     ) -> Answer {
-        let client = Arc::clone(&self.clients[thread]);
+        let (client, silent) = (Arc::clone(&self.clients[thread]), Arc::clone(&self.silent));
         Box::pin(async move {
             let reply = client.execute(address, operation, DEADLINE).await;
-            reply.inspect_err(|error| tracing::debug!(%error, "steering is silent")).ok()
+            let silence = |error: &_| {
+                tracing::debug!(%error, "steering is silent");
+                Silent::suspect(&silent, &client, address);
+            };
+            reply.inspect_err(silence).ok()
         })
+    }
+}
+
+impl Silent {
+    fn suspect(silent: &Arc<Self>, client: &Arc<SteeringClient>, address: SocketAddr) {
+        let mut hosts = lock(&silent.hosts);
+        if hosts.len() < ORIGINS_MAX && hosts.insert(address) {
+            silent.count.store(hosts.len(), Relaxed);
+            tokio::spawn(Self::listen(Arc::clone(silent), Arc::clone(client), address));
+        }
+    }
+
+    /// Asks steering at `address` until it answers.
+    async fn listen(silent: Arc<Self>, client: Arc<SteeringClient>, address: SocketAddr) {
+        // About no flow that there is: any answer will do.
+        let question = Operation::Query { flow: FlowKey::new(address, address) };
+        let mut was_silent = false;
+        while let Err(error) = client.execute(address, question, DEADLINE).await {
+            if !was_silent {
+                tracing::warn!(%error, "connections stay where they are until steering answers");
+                was_silent = true;
+            }
+            sleep(PROBE_PAUSE).await;
+        }
+        if was_silent {
+            tracing::info!(%address, "steering answers again");
+        }
+        let mut hosts = lock(&silent.hosts);
+        hosts.remove(&address);
+        silent.count.store(hosts.len(), Relaxed);
     }
 }

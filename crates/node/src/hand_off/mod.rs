@@ -6,6 +6,7 @@
 //! - [`depart`] and [`arrive`] are the shells of the protocol's two machines,
 //! - [`calibrate`] finds out which bodies are worth a move,
 //! - [`control`] tells steering where a flow's frames go,
+//! - [`steering`] runs it in this process, [`switch`] on a host of its own,
 //! - [`stages`] measures.
 //!
 //! The protocol, and the duties of its shells, are in [`ashlar_handoff::protocol`].
@@ -19,6 +20,8 @@ mod hello;
 mod peers;
 mod stages;
 mod start;
+mod steering;
+pub(crate) mod switch;
 
 pub(crate) use control::Control;
 pub(crate) use hello::Service as ServiceAddresses;
@@ -127,6 +130,8 @@ pub(crate) struct Parts {
     pub(crate) identity: ChannelIdentity,
     pub(crate) cluster: Cluster,
     pub(crate) mac: MacAddress,
+    /// How steering numbers this host among owners and senders.
+    pub(crate) id: u16,
     pub(crate) node: Option<NodeIndex>,
     pub(crate) service: Option<ServiceAddresses>,
     pub(crate) control: Control,
@@ -136,9 +141,8 @@ pub(crate) struct Parts {
 
 impl HandOff {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { identity, cluster, mac, node, service, control, threshold_bytes, stages } =
+        let Parts { identity, cluster, mac, id, node, service, control, threshold_bytes, stages } =
             parts;
-        let id = node.map_or(FRONT_END_ID, owner_id);
         let here = Origin {
             name: identity.node_name().to_string(),
             steering: service.as_ref().map_or(NOWHERE, |service| service.steering),
@@ -166,8 +170,12 @@ impl HandOff {
         })
     }
 
-    /// Bodies from this size on flow past the front end that a connection came from.
+    /// Bodies from this size on flow past the front end that a connection came from: none as long as
+    /// its steering is silent, where a move would end in a reset.
     pub(crate) fn threshold_bytes(&self, origin: u16) -> u64 {
+        if self.control.is_any_silent() && self.control.is_silent(self.origin(origin).steering) {
+            return u64::MAX;
+        }
         if origin == HERE {
             return self.threshold_bytes;
         }
@@ -185,12 +193,10 @@ impl HandOff {
         if lock(&self.peers).reaches(node) {
             return;
         }
+        // A switch finds out by itself.
         let Some(steering) = self.steering.get() else { return };
-        match lock(steering).forget_owner(owner_id(node)) {
-            Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, node = node.0, "connections of a lost node end"),
-            Err(error) => tracing::warn!(%error, "steering's flows cannot be looked through"),
-        }
+        let name = &self.cluster.nodes[usize::from(node.0)].name;
+        steering::forget_owner(steering, owner_id(node), name);
     }
 
     /// A front end says where its clients come in.
@@ -302,7 +308,7 @@ impl HandOff {
 const NOWHERE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
-/// How steering numbers a front end among the owners of its own flows.
+/// How steering on a front end numbers that among the owners of its flows.
 pub(crate) const FRONT_END_ID: u16 = 0;
 
 /// How steering numbers a storage node.

@@ -1,8 +1,7 @@
 //! How long moves take, and how they end.
 
 use crate::metrics::{Counter, Registry};
-use ashlar_fastpath::steering::Counters;
-use prometheus_client::metrics::{family::Family, gauge::Gauge, histogram::Histogram};
+use prometheus_client::metrics::{family::Family, histogram::Histogram};
 use std::time::Duration;
 
 /// The shortest time that is told apart, in seconds.
@@ -38,10 +37,6 @@ pub(crate) struct Stages {
     ended: Counter,
     not_arrived: Counter,
     kept: Family<Label, Counter>,
-    /// Frames that steering looked at, by what became of them.
-    frames: Family<Label, Gauge>,
-    /// Flows in steering's table.
-    flows: Gauge,
 }
 
 /// Durations of one stage.
@@ -72,13 +67,6 @@ impl Stages {
             "Connections that could not move and went on here, by reason",
             kept.clone(),
         );
-        let (frames, flows) = (Family::default(), Gauge::default());
-        registry.register(
-            "steering_frames",
-            "Frames that steering looked at since the start, by what became of them",
-            frames.clone(),
-        );
-        registry.register("steering_flows", "Connections that steering knows", flows.clone());
         let mut counter = |name, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -98,18 +86,7 @@ impl Stages {
             ended: counter("hand_offs_lost", "Connections that were lost on their move"),
             not_arrived: counter("hand_offs_not_arrived", "Connections offered and not taken"),
             kept,
-            frames,
-            flows,
         }
-    }
-
-    /// Shows what steering has counted so far, and how many flows it knows.
-    pub(super) fn steering(&self, counters: &Counters, flows: u64) {
-        for (counter, count) in counters.iter() {
-            let frames = self.frames.get_or_create(&[("result", counter.name())]);
-            frames.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
-        self.flows.set(i64::try_from(flows).unwrap_or(i64::MAX));
     }
 
     pub(super) fn moved(&self, total: Duration) {

@@ -1,20 +1,20 @@
 //! Makes a process ready to give connections away and to take them.
 
 use super::{
-    Control, FRONT_END_ID, HandOff, Parts, ServiceAddresses, Stages, calibrate::Costs, channel,
-    owner_id,
+    Control, FRONT_END_ID, HandOff, Parts, ServiceAddresses, Stages,
+    calibrate::Costs,
+    channel, owner_id,
+    steering::{Metrics, attach_to, settings, sweep},
+    switch,
 };
 use crate::{
-    config::{AttachTo, Config, ConfigError, FrontEnd, Mode, Steering as Placement, SteeringHere},
+    config::{Config, ConfigError, FrontEnd, Mode, Steering as Placement, SteeringHere},
     metrics::Registry,
     serve,
     threads::Threads,
 };
-use ashlar_fastpath::steering::{ControlAddresses, ControlKey, MacAddress};
-use ashlar_kernel::{
-    chaos::XdpMode,
-    steering::{Attach, Settings, Steering, now_ns},
-};
+use ashlar_fastpath::steering::MacAddress;
+use ashlar_kernel::steering::Steering;
 use ashlar_net::{
     channel_identity::{ChannelIdentity, ClusterKey, ClusterKeyError, IdentityError},
     repair::{self, RepairError},
@@ -29,9 +29,6 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpListener;
-
-/// Between two looks at flows that may have ended.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why connections cannot move.
 #[derive(Debug, thiserror::Error)]
@@ -106,21 +103,23 @@ fn prepare_front_end(
     let address = listeners.first().expect("a front end listens").ip();
     let Interface { name: interface, hardware_address } = interface(address)?;
     let key = cluster_key(config)?;
-    let clients = steering_clients(&key, FRONT_END_ID, address, threads)?;
-    let (steering, executors, control_address) = match &role.hand_off.steering {
-        Placement::Switch(address) => (None, Vec::new(), *address),
+    let (id, steering, executors, control_address) = match &role.hand_off.steering {
+        Placement::Switch(control) => (switch::front_end_id(address), None, Vec::new(), *control),
         Placement::Here(here) => {
-            let steering = attach(here, &interface, address, &key)?;
+            let control = SocketAddr::new(address, here.control_port);
+            let steering = attach(here, &interface, control, &key)?;
             let executors = (0..threads.count()).map(|_| steering.executor()).collect();
-            (Some(steering), executors, SocketAddr::new(address, here.control_port))
+            (FRONT_END_ID, Some(steering), executors, control)
         }
     };
+    let clients = steering_clients(&key, id, control_address.ip(), threads)?;
     let threshold_bytes = threshold_bytes(role.hand_off.threshold_bytes);
     tracing::info!(threshold_bytes, interface, "large bodies flow past the front end");
     let hand_off = HandOff::new(Parts {
         identity: ChannelIdentity::new(&key, &config.name)?,
         cluster: config.cluster.clone(),
         mac: MacAddress(hardware_address),
+        id,
         node: None,
         service: Some(ServiceAddresses { listeners, steering: control_address, threshold_bytes }),
         control: Control::new(executors, clients),
@@ -130,7 +129,11 @@ fn prepare_front_end(
     if let Some(steering) = steering {
         let steering = Arc::new(Mutex::new(steering));
         hand_off.look_after_with(Arc::clone(&steering));
-        threads.spawn_background(0, sweep(Arc::clone(&hand_off), steering));
+        threads.spawn_background(0, sweep(steering, Metrics::new(registry)));
+    } else {
+        tracing::info!(switch = %control_address, sender = id, "steering is asked on a switch");
+        let _entered = threads.handle(0).enter();
+        hand_off.control.suspect(0, control_address);
     }
     maintain_channels(&hand_off, threads);
     Ok(hand_off)
@@ -160,48 +163,13 @@ fn threshold_bytes(configured: Option<u64>) -> u64 {
 fn attach(
     here: &SteeringHere,
     interface: &str,
-    address: IpAddr,
+    control: SocketAddr,
     key: &ClusterKey,
 ) -> Result<Steering, HandOffError> {
-    let control = match address {
-        IpAddr::V4(address) => {
-            ControlAddresses { ipv4: Some(address), ipv6: None, port: here.control_port }
-        }
-        IpAddr::V6(address) => {
-            ControlAddresses { ipv4: None, ipv6: Some(address), port: here.control_port }
-        }
-    };
-    let key = ControlKey::new(*key.steering_key().as_bytes());
-    let mut settings = Settings::new(control, key, FRONT_END_ID);
-    settings.flows_max = here.flows_max as u32;
-    let mut steering = Steering::load(&settings)?;
-    let attach = match here.attach {
-        AttachTo::Tc => Attach::Tc,
-        AttachTo::Xdp => Attach::Xdp(XdpMode::Native),
-    };
-    steering.attach(here.interface.as_deref().unwrap_or(interface), attach)?;
+    let mut steering = Steering::load(&settings(control, key, FRONT_END_ID, here.flows_max))?;
+    let interface = here.interface.as_deref().unwrap_or(interface);
+    steering.attach(interface, attach_to(here.attach))?;
     Ok(steering)
-}
-
-/// Forgets flows that have ended without a word, and shows what steering does.
-async fn sweep(hand_off: Arc<HandOff>, steering: Arc<Mutex<Steering>>) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    let mut flows = 0;
-    loop {
-        ticks.tick().await;
-        let mut steering = super::lock(&steering);
-        let swept = steering.sweep(now_ns()).and_then(|sweep| Ok((sweep, steering.counters()?)));
-        match swept {
-            Ok((sweep, counters)) => {
-                flows += sweep.examined - sweep.removed;
-                if sweep.is_complete {
-                    hand_off.stages.steering(&counters, flows);
-                    flows = 0;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "steering's flows cannot be swept"),
-        }
-    }
 }
 
 /// Prepares a storage node; none if it takes no connections.
@@ -233,6 +201,7 @@ pub(crate) fn storage(
         identity: ChannelIdentity::new(&key, &config.name)?,
         cluster: config.cluster.clone(),
         mac: MacAddress(hardware_address),
+        id: owner_id(node),
         node: Some(node),
         service: None,
         control: Control::new(Vec::new(), clients),
@@ -279,13 +248,13 @@ fn maintain_channels(hand_off: &Arc<HandOff>, threads: &Threads) {
     }
 }
 
-fn interface(address: IpAddr) -> Result<Interface, HandOffError> {
+pub(super) fn interface(address: IpAddr) -> Result<Interface, HandOffError> {
     let what = "cannot list the interfaces";
     let found = interface_of(address).map_err(|source| HandOffError::System { what, source })?;
     found.ok_or(HandOffError::NoInterface(address))
 }
 
-fn cluster_key(config: &Config) -> Result<ClusterKey, HandOffError> {
+pub(super) fn cluster_key(config: &Config) -> Result<ClusterKey, HandOffError> {
     let path = config.cluster.key_file.as_deref().expect("the configuration was checked for it");
     Ok(ClusterKey::load(path)?)
 }
