@@ -1,7 +1,7 @@
 //! The configuration file of each node. Pure.
 
 use crate::spec::{Engine, FrontEnd, LabSpec, Mode};
-use crate::topology::{Host, Role};
+use crate::topology::{CLIENT, Host, Role};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
@@ -16,6 +16,8 @@ pub const STORAGE_HTTP_PORT: u16 = 9000;
 pub const STORAGE_PEER_PORT: u16 = 9001;
 /// The port on which a storage node takes clients' connections over from other nodes.
 pub const STORAGE_HANDOFF_PORT: u16 = 9002;
+/// The port on which a switch takes control frames, if it steers.
+pub(crate) const SWITCH_CONTROL_PORT: u16 = 7471;
 /// The port of health, readiness and metrics of every node.
 pub const ADMIN_PORT: u16 = 9900;
 
@@ -30,6 +32,8 @@ struct File<'a> {
     front_end: Option<FrontEndSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage: Option<Storage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    switch: Option<Switch>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +79,13 @@ struct FrontEndSection {
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
     threshold_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steering: Option<Steering>,
+}
+
+#[derive(Serialize)]
+struct Steering {
+    switch: SocketAddrV4,
 }
 
 #[derive(Serialize)]
@@ -82,12 +93,19 @@ struct Storage {
     engine: Engine,
 }
 
-/// Whether the lab runs a node of `ashlar` on this host.
+#[derive(Serialize)]
+struct Switch {
+    interfaces: Vec<&'static str>,
+    control: SocketAddrV4,
+}
+
+/// Whether the lab runs a process of `ashlar` on this host.
 pub(crate) fn runs_node(spec: &LabSpec, host: &Host) -> bool {
     match host.role {
         Role::Storage => true,
         Role::FrontEnd => spec.front_end == FrontEnd::Ashlar,
-        Role::Client | Role::Switch => false,
+        Role::Client => false,
+        Role::Switch => spec.switch,
     }
 }
 
@@ -110,8 +128,13 @@ pub(crate) fn render(
         node: Node { name: &host.name, data, threads: spec.threads },
         admin: Admin { listen: SocketAddrV4::new(address, ADMIN_PORT) },
         log: Log { format: "human", level: "info" },
-        front_end: (host.role == Role::FrontEnd).then(|| front_end(spec, address)),
+        front_end: (host.role == Role::FrontEnd).then(|| front_end(spec, hosts, address)),
         storage: (host.role == Role::Storage).then_some(Storage { engine: spec.engine }),
+        switch: (host.role == Role::Switch).then(|| Switch {
+            // The port is called like the host at its other end.
+            interfaces: vec![CLIENT],
+            control: SocketAddrV4::new(address, SWITCH_CONTROL_PORT),
+        }),
     };
     // Plain strings, numbers and tables always have a TOML form.
     Some(toml::to_string(&file).expect("the configuration has a TOML form"))
@@ -127,12 +150,15 @@ fn storage_entry(host: &Host) -> Option<StorageEntry<'_>> {
     })
 }
 
-fn front_end(spec: &LabSpec, address: Ipv4Addr) -> FrontEndSection {
+fn front_end(spec: &LabSpec, hosts: &[Host], address: Ipv4Addr) -> FrontEndSection {
+    let switch = hosts.iter().find(|host| host.role == Role::Switch).and_then(|host| host.address);
     FrontEndSection {
         http: SocketAddrV4::new(address, HTTP_PORT),
         https: spec.https.then(|| SocketAddrV4::new(address, HTTPS_PORT)),
         mode: spec.mode,
         threshold_bytes: spec.threshold_bytes,
+        steering: switch
+            .map(|address| Steering { switch: SocketAddrV4::new(address, SWITCH_CONTROL_PORT) }),
     }
 }
 
@@ -189,6 +215,19 @@ mod tests {
         assert_eq!(storage["storage"]["engine"].as_str(), Some("synthetic"));
         assert_eq!(storage["admin"]["listen"].as_str(), Some("10.77.0.21:9900"));
         assert!(storage.get("front_end").is_none());
+    }
+
+    #[test]
+    fn a_switch_that_steers_is_the_one_that_the_front_end_asks() {
+        let spec = spec().switch(true);
+        let switch = rendered(&spec, "switch").unwrap();
+        assert_eq!(switch["switch"]["interfaces"][0].as_str(), Some("client"));
+        let front_end = rendered(&spec, "fe").unwrap();
+        let asked = front_end["front_end"]["steering"]["switch"].as_str();
+        assert_eq!(asked, Some("10.77.0.3:7471"));
+        assert_eq!(asked, switch["switch"]["control"].as_str());
+        assert_eq!(switch["cluster"], front_end["cluster"]);
+        assert_eq!(switch["admin"]["listen"].as_str(), Some("10.77.0.3:9900"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::nodes;
 use crate::process::ProcessIdentity;
 use crate::state::{Directory, FaultRecord, State};
-use crate::topology::SWITCH;
+use crate::topology::{CLIENT, Role, SWITCH};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -63,7 +63,8 @@ struct LinkFaults<'a> {
 
 impl<'a> LinkFaults<'a> {
     fn of(directory: &'a Directory, state: &'a mut State, host: &str) -> Result<Self> {
-        let Some(address) = state.host(host)?.host.address else {
+        let found = &state.host(host)?.host;
+        let Some(address) = found.address.filter(|_| found.role != Role::Switch) else {
             return Err(LabError::UnsuitableHost {
                 host: host.to_owned(),
                 reason: "the switch has no link of its own; name the host at the other end",
@@ -99,6 +100,13 @@ impl<'a> LinkFaults<'a> {
 
     /// Chaos is attached to what stands for the host on the bridge, which a delay changes: it moves along.
     fn replace_delay(&mut self, delay: LinkFault) -> Result<()> {
+        let steers = self.state.host(SWITCH)?.configuration.is_some();
+        if steers && self.link.host == CLIENT {
+            return Err(LabError::UnsuitableHost {
+                host: self.link.host.clone(),
+                reason: "its frames would pass the switch unsteered; delay another host",
+            });
+        }
         let chaos = self.record("chaos").map(|record| record.fault.clone());
         self.remove("chaos")?;
         self.remove(delay.kind())?;

@@ -96,7 +96,7 @@ impl Lab {
     /// The address of a host.
     ///
     /// # Errors
-    /// [`LabError::UnknownHost`], and [`LabError::UnsuitableHost`] for the switch, which has none.
+    /// [`LabError::UnknownHost`], and [`LabError::UnsuitableHost`] for a switch that does not steer: it has none.
     pub fn address(&self, host: &str) -> Result<Ipv4Addr> {
         self.host(host)?.host.address.ok_or(LabError::UnsuitableHost {
             host: host.to_owned(),

@@ -6,6 +6,7 @@ use crate::launch::{self, NODE};
 use crate::observer::Observer;
 use crate::process::ProcessIdentity;
 use crate::state::{Directory, HostState, State};
+use crate::topology::Role;
 use crate::{namespace, process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -35,7 +36,8 @@ pub(crate) fn start(
         });
     }
     let mut command = launch::command(host_state, &state.executable);
-    command.args(["node", "--config"]).arg(configuration);
+    let subcommand = if host_state.host.role == Role::Switch { "switch" } else { "node" };
+    command.args([subcommand, "--config"]).arg(configuration);
     launch::start(directory, state, host, NODE, command)
 }
 

@@ -123,6 +123,8 @@ pub struct LabSpec {
     pub(crate) data: Option<PathBuf>,
     /// Whether `up` starts the nodes, or only builds their hosts and writes their configuration.
     pub(crate) start_nodes: bool,
+    /// Whether steering runs on the switch in place of the front end.
+    pub(crate) switch: bool,
     /// Whether the links suit XDP_TX and XDP_REDIRECT at the price of checksums in software.
     pub(crate) xdp_ready: bool,
     /// The `ashlar` binary; the running program when absent.
@@ -147,6 +149,7 @@ impl LabSpec {
             threads: None,
             data: None,
             start_nodes: true,
+            switch: false,
             xdp_ready: false,
             executable: None,
             ready_timeout: READY_TIMEOUT_DEFAULT,
@@ -206,6 +209,11 @@ impl LabSpec {
     /// With `false`, `up` builds the hosts and writes their configuration but starts no node.
     pub fn start_nodes(self, start_nodes: bool) -> Self {
         Self { start_nodes, ..self }
+    }
+
+    /// Whether steering runs on the switch, as `ashlar switch`, and the front end asks it. Default: the front end steers.
+    pub fn switch(self, switch: bool) -> Self {
+        Self { switch, ..self }
     }
 
     /// Prepares the links for XDP_TX and XDP_REDIRECT: transmit checksum offload off, generic receive offload on.

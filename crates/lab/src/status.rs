@@ -30,9 +30,9 @@ pub struct HostStatus {
     pub role: Role,
     /// Its network namespace.
     pub namespace: String,
-    /// Its address; the switch has none.
+    /// Its address; a switch that does not steer has none.
     pub address: Option<Ipv4Addr>,
-    /// Its hardware address; the switch has none.
+    /// Its hardware address; a switch that does not steer has none.
     pub mac: Option<String>,
     /// Its limit of CPU time in percent of one core, if it has one.
     pub quota_percent: Option<u32>,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client 10.77.0.2 ─┐
-//!   fe    10.77.0.10 ─┼─ switch (bridge br0)
+//!   fe    10.77.0.10 ─┼─ switch (bridge br0; 10.77.0.3 if it steers)
 //!   s1    10.77.0.21 ─┤
 //!   s2    10.77.0.22 ─┘
 //! ```
@@ -36,7 +36,7 @@ pub enum Role {
     FrontEnd,
     /// Holds objects.
     Storage,
-    /// Joins the hosts; has no address.
+    /// Joins the hosts; has an address only if it steers.
     Switch,
 }
 
@@ -49,9 +49,9 @@ pub struct Host {
     pub role: Role,
     /// The network namespace that is its network stack.
     pub namespace: String,
-    /// Its IPv4 address; the switch has none.
+    /// Its IPv4 address; a switch that does not steer has none.
     pub address: Option<Ipv4Addr>,
-    /// The hardware address of its interface; the switch has none.
+    /// The hardware address of its interface; a switch that does not steer has none.
     pub mac: Option<String>,
 }
 
@@ -73,6 +73,8 @@ pub(crate) enum LinkEnd {
     DelayBridge = 2,
     /// The same pair: the end at the relay.
     DelayRelay = 3,
+    /// No link's: the bridge itself.
+    Bridge = 4,
 }
 
 /// The hosts of a lab, the switch last.
@@ -84,14 +86,19 @@ pub(crate) fn hosts(spec: &LabSpec) -> Vec<Host> {
     for number in 1..=spec.storage_nodes {
         hosts.push(station(&spec.name, format!("s{number}"), Role::Storage, 20 + number));
     }
-    hosts.push(Host {
+    hosts.push(switch(spec));
+    hosts
+}
+
+fn switch(spec: &LabSpec) -> Host {
+    let address = spec.switch.then_some(Ipv4Addr::new(10, 77, 0, 3));
+    Host {
         name: SWITCH.to_owned(),
         role: Role::Switch,
         namespace: spec.name.namespace(SWITCH),
-        address: None,
-        mac: None,
-    });
-    hosts
+        mac: address.map(|address| hardware_address(&spec.name, LinkEnd::Bridge, address)),
+        address,
+    }
 }
 
 fn station(lab: &LabName, name: String, role: Role, last_byte: u8) -> Host {
@@ -140,6 +147,11 @@ pub(crate) fn switch_batch(lab: &LabName, hosts: &[Host]) -> Vec<String> {
         let (Some(address), Some(mac)) = (host.address, &host.mac) else {
             continue;
         };
+        if host.role == Role::Switch {
+            lines.push(format!("link set {BRIDGE} address {mac}"));
+            lines.push(format!("address add {address}/24 dev {BRIDGE}"));
+            continue;
+        }
         let port = host.port();
         let port_mac = hardware_address(lab, LinkEnd::Port, address);
         lines.push(format!(
@@ -236,6 +248,20 @@ mod tests {
         for host in hosts(&spec("twelve-chars").storage_nodes(STORAGE_NODES_MAX)) {
             assert!(host.port().len() <= 15);
         }
+    }
+
+    #[test]
+    fn a_switch_that_steers_is_a_host_of_its_own() {
+        let spec = spec("lab").storage_nodes(1).switch(true);
+        let hosts = hosts(&spec);
+        let switch = hosts.last().unwrap();
+        assert_eq!(switch.address, Some(Ipv4Addr::new(10, 77, 0, 3)));
+        let macs: HashSet<_> = hosts.iter().map(|host| host.mac.clone().unwrap()).collect();
+        assert_eq!(macs.len(), hosts.len());
+        let lines = switch_batch(&spec.name, &hosts);
+        let ports = lines.iter().filter(|line| line.contains("type veth")).count();
+        assert_eq!(ports, hosts.len() - 1);
+        assert!(lines.iter().any(|line| line == "address add 10.77.0.3/24 dev br0"));
     }
 
     #[test]

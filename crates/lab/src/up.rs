@@ -248,8 +248,8 @@ fn start_nodes(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let deadline = Instant::now() + spec.ready_timeout;
-    // Storage nodes first: a front end that finds them serving need not find out later.
-    for role in [Role::Storage, Role::FrontEnd] {
+    // Those that others ask come first: a front end that finds them serving need not find out later.
+    for role in [Role::Switch, Role::Storage, Role::FrontEnd] {
         let hosts: Vec<String> = state
             .hosts
             .iter()

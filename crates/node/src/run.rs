@@ -140,7 +140,8 @@ impl Process {
         if let Some(role) = &first.switch {
             assert!(configs.len() == 1, "a switch has a process of its own");
             let tier = Tier::start("switch", 1)?;
-            let health = hand_off::switch::start(first, role, &tier.threads, &mut registry)
+            let registry = labelled(&mut registry, first);
+            let health = hand_off::switch::start(first, role, &tier.threads, registry)
                 .map_err(NodeError::Switch)?;
             process.roles.push((format!("switch {}", first.name), health));
             process.switch = Some(tier);

@@ -89,13 +89,27 @@ impl Control {
     ) -> Answer {
         let (client, silent) = (Arc::clone(&self.clients[thread]), Arc::clone(&self.silent));
         Box::pin(async move {
-            let reply = client.execute(address, operation, DEADLINE).await;
-            let silence = |error: &_| {
-                tracing::debug!(%error, "steering is silent");
-                Silent::suspect(&silent, &client, address);
-            };
-            reply.inspect_err(silence).ok()
+            let mut asked = Asked { silent, client, address, is_answered: false };
+            let reply = asked.client.execute(address, operation, DEADLINE).await;
+            asked.is_answered = reply.is_ok();
+            reply.inspect_err(|error| tracing::debug!(%error, "steering is silent")).ok()
         })
+    }
+}
+
+/// A question under way. Who asks may give it up before the deadline, and ask again.
+struct Asked {
+    silent: Arc<Silent>,
+    client: Arc<SteeringClient>,
+    address: SocketAddr,
+    is_answered: bool,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.is_answered && tokio::runtime::Handle::try_current().is_ok() {
+            Silent::suspect(&self.silent, &self.client, self.address);
+        }
     }
 }
 

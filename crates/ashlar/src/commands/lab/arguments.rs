@@ -90,6 +90,9 @@ pub(super) struct UpArgs {
     /// Build hosts and configuration, but start no node
     #[arg(long)]
     pub(super) no_nodes: bool,
+    /// Run steering on the switch, in place of the front end
+    #[arg(long)]
+    pub(super) switch: bool,
     /// Make the links fit for XDP_TX and XDP_REDIRECT: checksums in software, receive offload on
     #[arg(long)]
     pub(super) xdp_ready: bool,
@@ -239,6 +242,7 @@ impl UpArgs {
             })
             .https(self.https)
             .start_nodes(!self.no_nodes)
+            .switch(self.switch)
             .xdp_ready(self.xdp_ready);
         if let Some(replicas) = self.replicas {
             spec = spec.replicas(replicas);
