@@ -2,8 +2,9 @@
 
 use crate::{campaign, user};
 use ashlar_lab::{CLIENT, Lab};
+use aya::programs::{SchedClassifier, TcAttachType};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::process::Command;
+use std::{fs, process::Command};
 
 /// Names the test that is really the client's program.
 const CLIENT_PROGRAM: &str = "program::client_program";
@@ -19,6 +20,8 @@ pub(crate) enum Program {
     Reads(campaign::Campaign),
     /// Works on objects.
     Objects(user::Campaign),
+    /// Counts the kernel programs that are attached to the host's interfaces.
+    Attached,
 }
 
 impl Program {
@@ -28,6 +31,7 @@ impl Program {
             Self::Objects(campaign) => {
                 serde_json::to_string(&event_loop().block_on(campaign.run()))
             }
+            Self::Attached => serde_json::to_string(&attached_programs()),
         };
         reported.unwrap()
     }
@@ -35,6 +39,18 @@ impl Program {
 
 fn event_loop() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// How many kernel programs are attached to interfaces of this namespace.
+fn attached_programs() -> usize {
+    let interfaces = fs::read_dir("/sys/class/net").unwrap();
+    let names = interfaces.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| {
+            let count = |hook| SchedClassifier::query_tcx(name.as_str(), hook).unwrap().1.len();
+            count(TcAttachType::Ingress) + count(TcAttachType::Egress)
+        })
+        .sum()
 }
 
 #[test]
@@ -46,23 +62,28 @@ fn client_program() {
 
 /// Runs a program on the laboratory's client, and returns its report.
 pub(crate) fn run<Report: DeserializeOwned>(lab: &Lab, program: &Program) -> Report {
-    let mut command = command(lab, program);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program:?}\n{text}\n{errors}");
-    report(&text)
+    run_on(lab, CLIENT, program)
 }
 
-/// The command that runs a program on the laboratory's client.
-pub(crate) fn command(lab: &Lab, program: &Program) -> Command {
-    let mut command = lab.command(CLIENT, std::env::current_exe().unwrap()).unwrap();
+/// Runs a program on a host, and returns its report.
+pub(crate) fn run_on<Report: DeserializeOwned>(lab: &Lab, host: &str, program: &Program) -> Report {
+    report(program, command(lab, host, program))
+}
+
+/// The command that runs a program on a host.
+pub(crate) fn command(lab: &Lab, host: &str, program: &Program) -> Command {
+    let mut command = lab.command(host, std::env::current_exe().unwrap()).unwrap();
     command.args(["--ignored", "--exact", CLIENT_PROGRAM, "--nocapture"]);
     command.env(PROGRAM, serde_json::to_string(program).unwrap());
     command
 }
 
-fn report<Report: DeserializeOwned>(output: &str) -> Report {
-    let report = output.lines().find_map(|line| line.split_once(REPORT)).unwrap().1;
+/// Runs the command of a program, and returns its report.
+pub(crate) fn report<Report: DeserializeOwned>(program: &Program, mut command: Command) -> Report {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program:?}\n{text}\n{errors}");
+    let report = text.lines().find_map(|line| line.split_once(REPORT)).unwrap().1;
     serde_json::from_str(report).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Random requests.
 
-use crate::model::{Asked, Content, Framing, Method, Slot};
+use crate::model::{Asked, Content, Framing, Method, Slot, mix};
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
@@ -8,8 +8,6 @@ use rand_pcg::Pcg64Mcg;
 pub(crate) const SIZE_MAX: u64 = 4 << 20;
 /// The objects of a client.
 pub(crate) const SLOTS: usize = 12;
-/// Contents of a client that no other client has.
-const CONTENTS_OF_A_CLIENT: u64 = 1 << 40;
 
 /// Makes a client's requests, the same for the same seed.
 pub(crate) struct Requests {
@@ -28,7 +26,11 @@ impl Requests {
     pub(crate) fn next(&mut self, slots: &[Slot; SLOTS], is_last: bool, closes: bool) -> Asked {
         let slot = self.random.random_range(0..SLOTS);
         let only_if_absent = self.random.random_bool(0.04);
-        let method = self.method(is_last && !closes);
+        let mut method = self.method(is_last && !closes);
+        // Most of the time there is something to read.
+        if method == Method::Get && slots[slot].object.is_none() && self.random.random_bool(0.7) {
+            method = self.put();
+        }
         let takes_range = method == Method::Get || method == Method::Head;
         let range = (takes_range && self.random.random_bool(0.3)).then(|| self.range());
         let framing = match self.random.random_range(0..100) {
@@ -79,17 +81,19 @@ impl Requests {
         match self.random.random_range(0..1_000) {
             0..680 => Method::Get,
             680..740 => Method::Head,
-            740..930 => {
-                self.content += 1;
-                let number = self.client * CONTENTS_OF_A_CLIENT + (self.content << 20);
-                Method::Put(Content { number, size: self.size() })
-            }
+            740..930 => self.put(),
             930..960 => Method::Delete,
             960..980 => Method::Options,
             980..990 => Method::Unknown,
             _ if may_be_malformed => Method::Malformed,
             _ => Method::Get,
         }
+    }
+
+    fn put(&mut self) -> Method {
+        self.content += 1;
+        let number = mix(mix(self.client) ^ self.content);
+        Method::Put(Content { number, size: self.size() })
     }
 
     /// Mostly small, up to [`SIZE_MAX`].

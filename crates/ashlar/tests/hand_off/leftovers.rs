@@ -1,0 +1,89 @@
+//! What connections leave behind on the hosts of a laboratory when they have ended: nothing.
+
+use crate::{
+    laboratory::{eventually, metric_of, output},
+    program::{Program, run_on},
+};
+use ashlar_lab::{FRONT_END, Lab, Role};
+use std::{collections::BTreeMap, fs};
+
+/// What there is on the hosts of a laboratory.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    /// Connections in steering's table; none if the front end does not say.
+    pub(crate) flows: Option<u64>,
+    /// Connections of clients that are not just waiting for their name to be free, by host.
+    pub(crate) connections: BTreeMap<String, Vec<String>>,
+    /// Open descriptors of nodes, by host.
+    pub(crate) descriptors: BTreeMap<String, usize>,
+}
+
+impl Leftovers {
+    pub(crate) fn look(lab: &Lab) -> Self {
+        let servers =
+            || lab.hosts().filter(|host| matches!(host.role, Role::FrontEnd | Role::Storage));
+        Self {
+            flows: metric_of(lab, FRONT_END, "ashlar_steering_flows"),
+            connections: servers()
+                .map(|host| (host.name.clone(), client_connections(lab, &host.name)))
+                .filter(|(_, connections)| !connections.is_empty())
+                .collect(),
+            descriptors: servers()
+                .map(|host| (host.name.clone(), descriptors(lab, &host.name)))
+                .collect(),
+        }
+    }
+
+    /// Waits until no connection is left, and no more descriptors than when `idle`.
+    pub(crate) fn vanish(lab: &Lab, idle: &Self) {
+        let mut last = None;
+        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            eventually("nothing is left", || {
+                let now = Self::look(lab);
+                let gone = now.flows == Some(0)
+                    && now.connections.is_empty()
+                    && now.descriptors.iter().all(|(host, count)| *count <= idle.descriptors[host]);
+                last = Some(now);
+                gone
+            });
+        }));
+        assert!(seen.is_ok(), "{last:?}\nwhen idle: {idle:?}");
+    }
+}
+
+/// The sockets of clients' connections on a host, as `ss` shows them.
+fn client_connections(lab: &Lab, host: &str) -> Vec<String> {
+    let filter = "( sport = :80 or sport = :443 )";
+    let output = output(lab, host, "ss", &["-Htan", filter]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| {
+        // A listener is none, and TIME-WAIT is the name's, not the connection's.
+        !line.starts_with("LISTEN") && !line.starts_with("TIME-WAIT")
+    });
+    lines.map(str::to_owned).collect()
+}
+
+fn descriptors(lab: &Lab, host: &str) -> usize {
+    let status = lab.status().unwrap();
+    let host = status.hosts.iter().find(|known| known.name == host).unwrap();
+    let node = host.processes.iter().find(|process| process.name == "node").unwrap();
+    fs::read_dir(format!("/proc/{}/fd", node.pid)).map_or(0, Iterator::count)
+}
+
+/// Ends every node as an operator does, and looks at what the kernel still holds.
+pub(crate) fn end_and_look(lab: &Lab, killed: bool) {
+    let attached = || run_on::<usize>(lab, FRONT_END, &Program::Attached);
+    assert_eq!(attached(), 1, "steering is there as long as the front end");
+    for host in lab.hosts().filter(|host| matches!(host.role, Role::FrontEnd | Role::Storage)) {
+        lab.stop_node(&host.name).unwrap();
+        let rules = output(lab, &host.name, "ip", &["rule", "show", "priority", "7471"]).stdout;
+        let routes = output(lab, &host.name, "ip", &["route", "show", "table", "7471"]).stdout;
+        // What a killed node left stays: nobody can tell whose it is.
+        if !killed {
+            assert_eq!(String::from_utf8_lossy(&rules), "", "{}", host.name);
+            assert_eq!(String::from_utf8_lossy(&routes), "", "{}", host.name);
+        }
+    }
+    assert_eq!(attached(), 0, "a kernel program outlives its process");
+}

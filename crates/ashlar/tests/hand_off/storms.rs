@@ -1,0 +1,178 @@
+//! Campaigns in bad weather: links that lose, repeat and reorder frames, rude users, and nodes that are killed at any moment.
+
+use crate::{
+    http_client::Server,
+    laboratory::{is_possible, metric, number, spec},
+    leftovers::{Leftovers, end_and_look},
+    program::{Program, run},
+    user::{Campaign, Report},
+};
+use ashlar_lab::{
+    Chaos, Delay, FRONT_END, FaultAction, FrameMatch, Lab, LabSpec, Probability, Role,
+};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// How many requests a campaign in bad weather has, if it is not the usual number.
+const REQUESTS: &str = "ASHLAR_TEST_STORM_REQUESTS";
+/// Which random choices are made.
+const SEED: &str = "ASHLAR_TEST_SEED";
+/// A client has its answer, an error or the connection's end within this time, however bad the links are.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn cluster(letter: char) -> LabSpec {
+    spec(letter).storage_nodes(5).replicas(3).threshold_bytes(0)
+}
+
+fn campaign(lab: &Lab, secure: bool, requests: u64) -> Campaign {
+    Campaign {
+        server: Server { address: lab.address(FRONT_END).unwrap(), secure },
+        users: 16,
+        requests,
+        seed: 2 * number(SEED, 1) + u64::from(secure),
+        rude: true,
+        may_break: true,
+        patience: PATIENCE,
+        transcript: None,
+    }
+}
+
+/// What there is when some connections have come and gone.
+fn idle(lab: &Lab) -> Leftovers {
+    for secure in [false, true] {
+        let seed = (1 << 20) + u64::from(secure);
+        let calm = Campaign { seed, rude: false, ..campaign(lab, secure, 320) };
+        let report: Report = run(lab, &Program::Objects(calm));
+        assert_eq!(report.broken + report.silent, 0, "{report:?}");
+    }
+    let mut idle = Leftovers::look(lab);
+    // Descriptors of the last connections go with them.
+    let at_once = Instant::now();
+    while (idle.flows != Some(0) || !idle.connections.is_empty())
+        && at_once.elapsed() < Duration::from_secs(60)
+    {
+        sleep(Duration::from_millis(200));
+        idle = Leftovers::look(lab);
+    }
+    idle
+}
+
+/// Makes every link lose, repeat and reorder frames.
+fn disturb(lab: &Lab) {
+    let share = |text: &str| text.parse::<Probability>().unwrap();
+    for (host, seed) in lab.hosts().filter(|host| host.role != Role::Switch).zip(1..) {
+        let delay = Delay {
+            delay: Duration::from_millis(1),
+            jitter: Duration::from_micros(500),
+            reorder: share("2%"),
+            seed,
+        };
+        let chaos = Chaos {
+            drop: share("2%"),
+            duplicate: share("2%"),
+            corrupt: Probability::default(),
+            frames: FrameMatch::default(),
+            seed,
+        };
+        lab.fault(&host.name, &FaultAction::Delay(delay)).unwrap();
+        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
+    }
+}
+
+fn calm_down(lab: &Lab) {
+    for host in lab.hosts().filter(|host| host.role != Role::Switch) {
+        lab.fault(&host.name, &FaultAction::Clear).unwrap();
+    }
+}
+
+/// Plays over HTTP and HTTPS at once, and says what became of it.
+fn play(lab: &Lab, requests: u64) -> Report {
+    let started = Instant::now();
+    let reports = std::thread::scope(|scope| {
+        [false, true]
+            .map(|secure| {
+                let campaign = campaign(lab, secure, requests / 2);
+                scope.spawn(move || run::<Report>(lab, &Program::Objects(campaign)))
+            })
+            .map(|thread| thread.join().unwrap())
+    });
+    let mut sum = Report::default();
+    reports.into_iter().for_each(|report| sum += report);
+    let moved = [Role::FrontEnd, Role::Storage]
+        .map(|role| metric(lab, role, "ashlar_hand_offs_moved_total"));
+    println!("{:.1} s, moved {moved:?}: {sum:?}", started.elapsed().as_secs_f64());
+    sum
+}
+
+/// Kills nodes at random moments and starts them again, until told to stop. Returns how many.
+fn kill_nodes(lab: &Lab, stop: &AtomicBool) -> usize {
+    let mut random = Pcg64Mcg::seed_from_u64(number(SEED, 1));
+    let storage: Vec<_> =
+        lab.hosts().filter(|host| host.role == Role::Storage).map(|host| &*host.name).collect();
+    let mut killed = 0;
+    while !stop.load(Relaxed) {
+        sleep(Duration::from_millis(random.random_range(200..2_000)));
+        let mut victims = Vec::new();
+        if random.random_bool(0.8) {
+            victims.push(storage[random.random_range(0..storage.len())]);
+        }
+        if victims.is_empty() || random.random_bool(0.2) {
+            victims.push(FRONT_END);
+        }
+        for host in &victims {
+            lab.fault(host, &FaultAction::Kill).unwrap();
+        }
+        sleep(Duration::from_millis(random.random_range(0..1_000)));
+        for host in &victims {
+            lab.fault(host, &FaultAction::Start).unwrap();
+        }
+        killed += victims.len();
+    }
+    killed
+}
+
+#[test]
+fn rude_users_on_bad_links_get_right_bytes_and_leave_nothing_behind() {
+    if !is_possible("rude_users_on_bad_links_get_right_bytes_and_leave_nothing_behind") {
+        return;
+    }
+    let lab = Lab::up(&cluster('g')).unwrap().down_on_drop();
+    let idle = idle(&lab);
+    disturb(&lab);
+    let requests = number(REQUESTS, 320);
+    let report = play(&lab, requests);
+    calm_down(&lab);
+    assert_eq!(report.silent, 0, "nobody died, so everybody is answered: {report:?}");
+    assert!(report.answered * 10 >= requests * 7, "{report:?}");
+    Leftovers::vanish(&lab, &idle);
+    end_and_look(&lab, false);
+}
+
+#[test]
+fn users_of_nodes_that_are_killed_get_right_bytes_or_none() {
+    if !is_possible("users_of_nodes_that_are_killed_get_right_bytes_or_none") {
+        return;
+    }
+    let lab = Lab::up(&cluster('h')).unwrap().down_on_drop();
+    let idle = idle(&lab);
+    disturb(&lab);
+    let requests = number(REQUESTS, 320);
+    let stop = AtomicBool::new(false);
+    let (report, killed) = std::thread::scope(|scope| {
+        let killer = scope.spawn(|| kill_nodes(&lab, &stop));
+        let report = play(&lab, requests);
+        stop.store(true, Relaxed);
+        (report, killer.join().unwrap())
+    });
+    println!("{killed} nodes were killed");
+    calm_down(&lab);
+    assert_eq!(report.silent, 0, "a dead node's clients are told: {report:?}");
+    assert!(killed > 0 && report.answered * 4 >= requests, "{killed} killed, {report:?}");
+    Leftovers::vanish(&lab, &idle);
+    end_and_look(&lab, true);
+}
