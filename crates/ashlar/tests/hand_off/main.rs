@@ -4,6 +4,7 @@
 
 mod campaign;
 mod connection;
+mod crowd;
 mod http_client;
 mod laboratory;
 mod leftovers;
@@ -12,5 +13,7 @@ mod moves;
 mod objects;
 mod program;
 mod requests;
+mod secrets;
 mod storms;
 mod user;
+mod ways;

@@ -1,10 +1,13 @@
 //! What runs on a laboratory's client: this test's executable once more.
 
-use crate::{campaign, user};
+use crate::{campaign, crowd, user, ways};
 use ashlar_lab::{CLIENT, Lab};
 use aya::programs::{SchedClassifier, TcAttachType};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
 
 /// Names the test that is really the client's program.
 const CLIENT_PROGRAM: &str = "program::client_program";
@@ -20,6 +23,10 @@ pub(crate) enum Program {
     Reads(campaign::Campaign),
     /// Works on objects.
     Objects(user::Campaign),
+    /// Holds many connections.
+    Crowd(crowd::Crowd),
+    /// Reads over one connection.
+    Reader(ways::Reader),
     /// Counts the kernel programs that are attached to the host's interfaces.
     Attached,
 }
@@ -31,6 +38,8 @@ impl Program {
             Self::Objects(campaign) => {
                 serde_json::to_string(&event_loop().block_on(campaign.run()))
             }
+            Self::Crowd(crowd) => serde_json::to_string(&event_loop().block_on(crowd.run())),
+            Self::Reader(reader) => serde_json::to_string(&event_loop().block_on(reader.run())),
             Self::Attached => serde_json::to_string(&attached_programs()),
         };
         reported.unwrap()
@@ -80,7 +89,12 @@ pub(crate) fn command(lab: &Lab, host: &str, program: &Program) -> Command {
 
 /// Runs the command of a program, and returns its report.
 pub(crate) fn report<Report: DeserializeOwned>(program: &Program, mut command: Command) -> Report {
-    let output = command.output().unwrap();
+    finish(program, command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Waits for a program to end, and returns its report.
+pub(crate) fn finish<Report: DeserializeOwned>(program: &Program, child: Child) -> Report {
+    let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program:?}\n{text}\n{errors}");
