@@ -15,5 +15,6 @@ mod program;
 mod requests;
 mod secrets;
 mod storms;
+mod switch;
 mod user;
 mod ways;

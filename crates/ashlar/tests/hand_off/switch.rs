@@ -1,0 +1,151 @@
+//! Steering on a switch, in place of the front end.
+
+use crate::{
+    campaign::{Campaign, Report},
+    laboratory::{THRESHOLD_BYTES, eventually, is_possible, metric, metric_of, spec},
+    program::{Program, run, run_on},
+};
+use ashlar_lab::{Engine, FRONT_END, FaultAction, Lab, LabSpec, Role, SWITCH};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Less than steering waits for frames of a connection that has ended.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(15);
+/// Programs on the switch: at the clients' port, and at the bridge.
+const ATTACHED: usize = 2;
+
+const MOVED: &str = "ashlar_hand_offs_moved_total";
+const LOST: &str = "ashlar_hand_offs_lost_total";
+const FLOWS: &str = "ashlar_steering_flows";
+const STEERED: &str = r#"ashlar_steering_frames{node="switch",result="steered"}"#;
+
+fn switched(letter: char) -> LabSpec {
+    spec(letter)
+        .storage_nodes(4)
+        .replicas(1)
+        .engine(Engine::Synthetic)
+        .threshold_bytes(THRESHOLD_BYTES)
+        .switch(true)
+}
+
+fn campaign(lab: &Lab, secure: bool) -> Campaign {
+    let address = lab.address(FRONT_END).unwrap();
+    Campaign { address, secure, connections: 4, requests: 250, seed: 2, may_break: false }
+}
+
+fn play(lab: &Lab, campaign: &Campaign) -> Report {
+    run(lab, &Program::Reads(*campaign))
+}
+
+fn attached(lab: &Lab, host: &str) -> usize {
+    run_on(lab, host, &Program::Attached)
+}
+
+/// Waits until some more connections have moved: a campaign is under way.
+fn until_connections_move(lab: &Lab) {
+    let moved = || metric(lab, Role::FrontEnd, MOVED);
+    let before = moved();
+    eventually("connections move", || moved() > before + 5);
+}
+
+#[test]
+fn connections_move_by_a_switch_and_every_byte_is_right() {
+    if !is_possible("connections_move_by_a_switch_and_every_byte_is_right") {
+        return;
+    }
+    let lab = Lab::up(&switched('s')).unwrap().down_on_drop();
+    assert_eq!((attached(&lab, SWITCH), attached(&lab, FRONT_END)), (ATTACHED, 0));
+    for secure in [false, true] {
+        let report = play(&lab, &campaign(&lab, secure));
+        assert_eq!(report.broken, 0, "{report:?}");
+        // The rest were called off by the client.
+        assert!(report.answered >= 900, "{report:?}");
+    }
+    for (role, at_least) in [(Role::FrontEnd, 20), (Role::Storage, 100)] {
+        let count = metric(&lab, role, MOVED);
+        assert!(count >= at_least, "{count} moves from {role:?}");
+        assert_eq!(metric(&lab, role, LOST), 0);
+    }
+    eventually("the switch has counted", || metric_of(&lab, SWITCH, STEERED) > Some(1_000));
+    // Every connection has ended, by either side, and the switch is told or finds out.
+    eventually("no flow is left", || metric_of(&lab, SWITCH, FLOWS) == Some(0));
+    lab.stop_node(SWITCH).unwrap();
+    assert_eq!(attached(&lab, SWITCH), 0, "a kernel program outlives its process");
+}
+
+#[test]
+fn a_switch_that_was_killed_comes_back_and_steers_again() {
+    if !is_possible("a_switch_that_was_killed_comes_back_and_steers_again") {
+        return;
+    }
+    let lab = Lab::up(&switched('t')).unwrap().down_on_drop();
+    for secure in [false, true] {
+        let calm = campaign(&lab, secure);
+        let report = thread::scope(|scope| {
+            let client =
+                scope.spawn(|| play(&lab, &Campaign { requests: 600, may_break: true, ..calm }));
+            until_connections_move(&lab);
+            lab.fault(SWITCH, &FaultAction::Kill).unwrap();
+            eventually("nothing is attached", || attached(&lab, SWITCH) == 0);
+            lab.fault(SWITCH, &FaultAction::Start).unwrap();
+            client.join().unwrap()
+        });
+        // Resets, but no wrong byte, which the client would have noticed.
+        assert!(report.answered >= 1_500, "{report:?}");
+        let before = metric(&lab, Role::FrontEnd, MOVED);
+        let report = play(&lab, &Campaign { requests: 50, ..calm });
+        assert_eq!(report.broken, 0, "{report:?}");
+        assert!(metric(&lab, Role::FrontEnd, MOVED) > before, "connections move again");
+    }
+}
+
+#[test]
+fn while_a_switch_is_silent_responses_are_relayed() {
+    if !is_possible("while_a_switch_is_silent_responses_are_relayed") {
+        return;
+    }
+    let lab = Lab::up(&switched('u')).unwrap().down_on_drop();
+    let calm = Campaign { requests: 50, ..campaign(&lab, false) };
+    lab.fault(SWITCH, &FaultAction::Kill).unwrap();
+    // The first to move find out that steering is silent, at the price of their connections.
+    play(&lab, &Campaign { may_break: true, ..calm });
+    let lost = metric(&lab, Role::FrontEnd, LOST);
+    assert!(lost > 0 && lost <= calm.connections, "{lost} connections were lost");
+    let report = play(&lab, &calm);
+    assert_eq!(report.broken, 0, "{report:?}");
+    assert_eq!(metric(&lab, Role::FrontEnd, LOST), lost);
+}
+
+#[test]
+fn a_switch_forgets_connections_of_dead_storage_nodes() {
+    if !is_possible("a_switch_forgets_connections_of_dead_storage_nodes") {
+        return;
+    }
+    let lab = Lab::up(&switched('v')).unwrap().down_on_drop();
+    let calm = campaign(&lab, true);
+    let nodes: Vec<String> = lab
+        .hosts()
+        .filter(|host| host.role == Role::Storage)
+        .map(|host| host.name.clone())
+        .collect();
+    thread::scope(|scope| {
+        let client = scope.spawn(|| play(&lab, &Campaign { may_break: true, ..calm }));
+        until_connections_move(&lab);
+        for node in &nodes {
+            lab.fault(node, &FaultAction::Kill).unwrap();
+        }
+        let killed = Instant::now();
+        eventually("flows are forgotten", || metric_of(&lab, SWITCH, FLOWS) == Some(0));
+        assert!(killed.elapsed() < FORGOTTEN_WITHIN, "{:?}", killed.elapsed());
+        for node in &nodes {
+            lab.fault(node, &FaultAction::Start).unwrap();
+        }
+        client.join().unwrap();
+    });
+    let up = || metric_of(&lab, FRONT_END, "ashlar_front_end_storage_nodes_up");
+    eventually("the front end finds them", || up() == Some(nodes.len() as u64));
+    let report = play(&lab, &Campaign { requests: 50, ..calm });
+    assert_eq!(report.broken, 0, "{report:?}");
+}
