@@ -36,27 +36,30 @@ fn main() -> Result<(), Box<dyn Error>> {
         steering.execute(&operation)?;
     }
     println!("execute (Point, known flow): {:?}", start.elapsed() / OPERATIONS);
-    for attach in [Attach::Xdp(XdpMode::Native), Attach::Tc] {
+    let ways = [Attach::Xdp(XdpMode::Native), Attach::Tc]
+        .map(|attach| [(attach, Place::Host), (attach, Place::Port)]);
+    for (attach, place) in ways.concat() {
         let mut median = |name: &str, frame: &[u8]| -> Result<(), Box<dyn Error>> {
             let mut times = Vec::with_capacity(RUNS);
             for _ in 0..RUNS {
-                times.push(steering.test_run(attach, Place::Host, frame, 1)?.duration);
+                times.push(steering.test_run(attach, place, frame, 1)?.duration);
             }
             times.sort_unstable();
             let median: Duration = times[RUNS / 2];
-            println!("{attach:?} {name}: {median:?}");
+            println!("{attach:?} {place:?} {name}: {median:?}");
             Ok(())
         };
         median("not IP", &[0; 60])?;
-        median("TCP of no flow", &tcp(&flow(OPERATIONS)))?;
-        median("TCP steered", &tcp(&flow(7)))?;
+        median("TCP of no flow", &tcp(place, &flow(OPERATIONS)))?;
+        median("TCP steered", &tcp(place, &flow(7)))?;
     }
     Ok(())
 }
 
-/// A frame for the address that an interface has before steering is attached to it: none.
-fn tcp(flow: &FlowKey) -> Vec<u8> {
+/// A frame for the address that an interface has before steering is attached to it: none. At a port, for any host.
+fn tcp(place: Place, flow: &FlowKey) -> Vec<u8> {
     let mut frame = vec![0; 12];
+    frame[0] = if place == Place::Port { 2 } else { 0 };
     frame.extend([8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0]);
     frame.extend_from_slice(&flow.client_address[12..]);
     frame.extend_from_slice(&flow.service_address[12..]);

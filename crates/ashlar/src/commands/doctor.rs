@@ -39,7 +39,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn json(probes: &[Probe]) -> String {
     let memory = memory_bytes(FLOWS_SHOWN);
     let hand_off = serde_json::json!({
-        "missing": missing_for_hand_off(probes).map(Feature::name).collect::<Vec<_>>(),
+        "missing": names(probes, &HAND_OFF),
+        "missing_on_a_switch": names(probes, &STEERING),
         "flows": FLOWS_SHOWN,
         "steering_bytes_empty": memory.empty_bytes,
         "steering_bytes_full": memory.full_bytes,
@@ -56,25 +57,33 @@ const HAND_OFF: [Feature; 5] = [
     Feature::Tcx,
 ];
 
+/// What steering needs: on a front end, or on a switch in its place.
+const STEERING: [Feature; 3] = [Feature::CapNetAdmin, Feature::KernelPrograms, Feature::Tcx];
+
 /// For so many connections the memory of steering is shown.
 const FLOWS_SHOWN: u32 = 1_000_000;
 
-fn missing_for_hand_off(probes: &[Probe]) -> impl Iterator<Item = Feature> {
+/// Which of these features are missing, by name.
+fn names(probes: &[Probe], wanted: &[Feature]) -> Vec<&'static str> {
     let missing = probes.iter().filter(|probe| probe.status != Status::Yes);
-    missing.map(|probe| probe.feature).filter(|feature| HAND_OFF.contains(feature))
+    let missing = missing.map(|probe| probe.feature).filter(|feature| wanted.contains(feature));
+    missing.map(Feature::name).collect()
 }
 
 /// Whether front ends of this host can hand connections to storage nodes.
 fn hand_off(probes: &[Probe]) -> [String; 2] {
     const MIB: u64 = 1 << 20;
-    let missing: Vec<_> = missing_for_hand_off(probes).map(Feature::name).collect();
-    let verdict = match missing.is_empty() {
-        true => {
-            "Connections can move: mode = \"auto\" of a front end hands large bodies off.".into()
-        }
-        false => {
-            format!("Connections cannot move, front ends relay: {} is missing.", missing.join(", "))
-        }
+    let (missing, for_steering) = (names(probes, &HAND_OFF), names(probes, &STEERING));
+    let verdict = if missing.is_empty() {
+        "Connections can move: mode = \"auto\" of a front end hands large bodies off.".into()
+    } else if missing == for_steering && !missing.contains(&Feature::CapNetAdmin.name()) {
+        format!(
+            "Connections can move only where a switch steers (front_end.steering.switch); \
+             for steering here, {} is missing.",
+            missing.join(", ")
+        )
+    } else {
+        format!("Connections cannot move, front ends relay: {} is missing.", missing.join(", "))
     };
     let memory = memory_bytes(FLOWS_SHOWN);
     let memory = format!(
@@ -167,5 +176,17 @@ Steering's table takes 16 MiB of kernel memory for 1000000 flows, 138 MiB with a
         let value: serde_json::Value = serde_json::from_str(&report).unwrap();
         assert_eq!(value["features"].as_array().unwrap().len(), Feature::ALL.len());
         assert_eq!(value["features"][0]["feature"], "kernel");
+    }
+
+    #[test]
+    fn without_kernel_programs_connections_move_where_a_switch_steers() {
+        let probes =
+            [probe(Feature::Tcx, Status::No, None), probe(Feature::TcpRepair, Status::Yes, None)];
+        let [verdict, _] = hand_off(&probes);
+        assert!(verdict.contains("only where a switch steers"), "{verdict}");
+        assert!(verdict.ends_with("for steering here, TCX links is missing."), "{verdict}");
+        let probes =
+            [probe(Feature::Tcx, Status::No, None), probe(Feature::TcpRepair, Status::No, None)];
+        assert!(hand_off(&probes)[0].starts_with("Connections cannot move"));
     }
 }

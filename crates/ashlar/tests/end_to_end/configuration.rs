@@ -99,3 +99,27 @@ fn wrong_options_are_named() {
     let missing = ashlar(&["node", "--config", "/nonexistent.toml"]).output().unwrap();
     assert!(reason(&missing).contains("/nonexistent.toml"));
 }
+
+#[test]
+fn a_switch_has_a_command_and_a_file_of_its_own() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("node.toml");
+    let run = |command: &str, text: &str| {
+        fs::write(&file, text).unwrap();
+        let arguments = [command, "--config", file.to_str().unwrap(), "--check"];
+        ashlar(&arguments).output().unwrap()
+    };
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/switch.toml");
+    let example = fs::read_to_string(example).unwrap();
+    let output = run("switch", &example);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(reason_after(&run("node", &example)), "switch: is run by `ashlar switch`");
+    assert!(reason_after(&run("switch", &right())).starts_with("switch: is missing"));
+    let without_key = example.replace("key_file = ", "# key_file = ");
+    assert!(reason_after(&run("switch", &without_key)).starts_with("cluster.key_file: is missing"));
+}
+
+/// The reason, without the program's and the file's name.
+fn reason_after(output: &Output) -> String {
+    reason(output).split_once("node.toml: ").unwrap().1.to_owned()
+}

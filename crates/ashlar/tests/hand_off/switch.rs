@@ -5,14 +5,18 @@ use crate::{
     laboratory::{THRESHOLD_BYTES, eventually, is_possible, metric, metric_of, spec},
     program::{Program, run, run_on},
 };
-use ashlar_lab::{Engine, FRONT_END, FaultAction, Lab, LabSpec, Role, SWITCH};
+use ashlar_lab::{CLIENT, Engine, FRONT_END, FaultAction, Lab, LabSpec, Role, SWITCH};
+use ashlar_object::synthetic::byte_at;
 use std::{
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 /// Less than steering waits for frames of a connection that has ended.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(15);
+/// Some seconds of a download.
+const SLOW_BYTES: u64 = 40_000_000;
 /// Programs on the switch: at the clients' port, and at the bridge.
 const ATTACHED: usize = 2;
 
@@ -148,4 +152,34 @@ fn a_switch_forgets_connections_of_dead_storage_nodes() {
     eventually("the front end finds them", || up() == Some(nodes.len() as u64));
     let report = play(&lab, &Campaign { requests: 50, ..calm });
     assert_eq!(report.broken, 0, "{report:?}");
+}
+
+/// A download that takes some seconds.
+fn slow_download(lab: &Lab) -> Child {
+    let url = format!("http://{}/{SLOW_BYTES}", lab.address(FRONT_END).unwrap());
+    let mut command = lab.command(CLIENT, "curl").unwrap();
+    command.args(["--silent", "--fail", "--limit-rate", "10M", &url]);
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn what_has_moved_by_a_switch_outlives_the_front_end() {
+    if !is_possible("what_has_moved_by_a_switch_outlives_the_front_end") {
+        return;
+    }
+    let lab = Lab::up(&switched('w')).unwrap().down_on_drop();
+    let mut download = slow_download(&lab);
+    eventually("the connection moves", || metric(&lab, Role::FrontEnd, MOVED) > 0);
+    lab.fault(FRONT_END, &FaultAction::Kill).unwrap();
+    assert!(download.try_wait().unwrap().is_none(), "the download is under way");
+    let output = download.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    let right = (0..SLOW_BYTES).map(byte_at);
+    assert!(output.stdout.into_iter().eq(right), "the client got other bytes");
+
+    lab.fault(FRONT_END, &FaultAction::Start).unwrap();
+    let report = play(&lab, &Campaign { requests: 50, ..campaign(&lab, true) });
+    assert_eq!(report.broken, 0, "{report:?}");
+    assert!(metric(&lab, Role::FrontEnd, MOVED) > 0);
+    assert_eq!(metric(&lab, Role::FrontEnd, LOST), 0);
 }
