@@ -103,7 +103,7 @@ async fn ask(incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<()>
         incoming.body(OBJECT_BYTES, look).await
     };
     let in_time = tokio::time::timeout(PATIENCE, answer).await;
-    in_time.map_err(|_| crate::http_client::too_long())?
+    in_time.map_err(|_| crate::http_client::too_long("before an answer"))?
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Head {
 impl Server {
     /// Opens a connection.
     pub(crate) async fn connect(&self, patience: Duration) -> io::Result<(Incoming, Outgoing)> {
-        timeout(patience, self.open()).await.map_err(|_| too_long())?
+        timeout(patience, self.open()).await.map_err(|_| too_long("while connecting"))?
     }
 
     async fn open(&self) -> io::Result<(Incoming, Outgoing)> {
@@ -178,6 +178,6 @@ impl Outgoing {
 }
 
 /// What is reported when the server is silent.
-pub(crate) fn too_long() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the server is silent")
+pub(crate) fn too_long(place: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("the server is silent {place}"))
 }

@@ -23,7 +23,7 @@ const REQUESTS: &str = "ASHLAR_TEST_STORM_REQUESTS";
 /// Which random choices are made.
 const SEED: &str = "ASHLAR_TEST_SEED";
 /// A client has its answer, an error or the connection's end within this time, however bad the links are.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn cluster(letter: char) -> LabSpec {
     spec(letter).storage_nodes(5).replicas(3).threshold_bytes(0)
@@ -153,26 +153,46 @@ fn rude_users_on_bad_links_get_right_bytes_and_leave_nothing_behind() {
     end_and_look(&lab, false);
 }
 
-#[test]
-fn users_of_nodes_that_are_killed_get_right_bytes_or_none() {
-    if !is_possible("users_of_nodes_that_are_killed_get_right_bytes_or_none") {
-        return;
-    }
-    let lab = Lab::up(&cluster('h')).unwrap().down_on_drop();
-    let idle = idle(&lab);
-    disturb(&lab);
-    let requests = number(REQUESTS, 320);
+/// Plays while nodes are killed. Returns the report, and how many were.
+fn play_with_deaths(lab: &Lab, requests: u64) -> (Report, usize) {
     let stop = AtomicBool::new(false);
     let (report, killed) = std::thread::scope(|scope| {
-        let killer = scope.spawn(|| kill_nodes(&lab, &stop));
-        let report = play(&lab, requests);
+        let killer = scope.spawn(|| kill_nodes(lab, &stop));
+        let report = play(lab, requests);
         stop.store(true, Relaxed);
         (report, killer.join().unwrap())
     });
     println!("{killed} nodes were killed");
-    calm_down(&lab);
-    assert_eq!(report.silent, 0, "a dead node's clients are told: {report:?}");
     assert!(killed > 0 && report.answered * 4 >= requests, "{killed} killed, {report:?}");
+    (report, killed)
+}
+
+#[test]
+fn users_of_nodes_that_are_killed_are_told_and_get_right_bytes_or_none() {
+    if !is_possible("users_of_nodes_that_are_killed_are_told_and_get_right_bytes_or_none") {
+        return;
+    }
+    let lab = Lab::up(&cluster('h')).unwrap().down_on_drop();
+    let idle = idle(&lab);
+    let (report, _) = play_with_deaths(&lab, number(REQUESTS, 800));
+    assert_eq!(report.silent, 0, "{report:?}");
+    Leftovers::vanish(&lab, &idle);
+    end_and_look(&lab, true);
+}
+
+#[test]
+#[ignore = "minutes: `make soak` runs it"]
+fn users_of_nodes_that_are_killed_behind_bad_links_get_right_bytes_or_none() {
+    if !is_possible("users_of_nodes_that_are_killed_behind_bad_links_get_right_bytes_or_none") {
+        return;
+    }
+    let lab = Lab::up(&cluster('m')).unwrap().down_on_drop();
+    let idle = idle(&lab);
+    disturb(&lab);
+    let (report, killed) = play_with_deaths(&lab, number(REQUESTS, 800));
+    calm_down(&lab);
+    // A dead host's kernel says it once: a client that only listens may miss it.
+    assert!(report.silent <= 2 + killed as u64, "{report:?}");
     Leftovers::vanish(&lab, &idle);
     end_and_look(&lab, true);
 }

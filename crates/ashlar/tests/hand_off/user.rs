@@ -8,7 +8,9 @@ use crate::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
-use std::{fs, future::pending, io, ops::AddAssign, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, fs, future::pending, io, ops::AddAssign, path::PathBuf, time::Duration,
+};
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
@@ -43,7 +45,7 @@ pub(crate) struct Campaign {
 }
 
 /// What became of it.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Requests answered, and rightly.
     pub(crate) answered: u64,
@@ -60,6 +62,8 @@ pub(crate) struct Report {
     /// Of bodies of objects.
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    /// What users were told when something went wrong, and how often.
+    pub(crate) told: BTreeMap<String, u64>,
 }
 
 impl AddAssign for Report {
@@ -73,6 +77,9 @@ impl AddAssign for Report {
         self.puts += other.puts;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+        for (what, times) in other.told {
+            *self.told.entry(what).or_default() += times;
+        }
     }
 }
 
@@ -146,6 +153,7 @@ impl User {
             left -= count as u64;
             if let Err(error) = self.burst(count).await {
                 assert!(self.campaign.may_break, "user {}: {error}", self.number);
+                *self.report.told.entry(error.to_string()).or_default() += 1;
                 if error.kind() == io::ErrorKind::TimedOut {
                     self.report.silent += 1;
                 } else {
@@ -265,7 +273,7 @@ impl User {
         let patience = self.campaign.patience;
         let (mut go_on, count) = (Some(go_on), asked.len());
         for (place, asked) in asked.iter().enumerate() {
-            let mut head = within(patience, incoming.head()).await?;
+            let mut head = within(patience, "before an answer", incoming.head()).await?;
             let mut asked_for_body = asked.framing != Framing::Expect;
             while head.status < 200 {
                 assert_eq!(head.status, 100, "{asked:?}");
@@ -274,7 +282,7 @@ impl User {
                     // The writer may have gone meanwhile.
                     let _ = go_on.send(());
                 }
-                head = within(patience, incoming.head()).await?;
+                head = within(patience, "before an answer", incoming.head()).await?;
             }
             if ending == Ending::Abort && place + 1 == count {
                 self.some_of(asked, &head, incoming).await?;
@@ -290,7 +298,7 @@ impl User {
             }
         }
         if matches!(ending, Ending::Close | Ending::HalfClose) {
-            let ended = within(patience, incoming.is_at_end()).await?;
+            let ended = within(patience, "at the end", incoming.is_at_end()).await?;
             assert!(ended, "more came than was asked for");
             return Ok(false);
         }
@@ -310,7 +318,8 @@ impl User {
             if head.status == 504 && !matches!(asked.method, Method::Get | Method::Head) {
                 self.slots[asked.slot].abandon();
             }
-            read_words(incoming, length, self.campaign.patience).await?;
+            let words = read_words(incoming, length, self.campaign.patience).await?;
+            *self.report.told.entry(format!("{} {words}", head.status)).or_default() += 1;
             self.report.refused += 1;
             return Ok(());
         }
@@ -328,7 +337,7 @@ impl User {
                 let mut looking = Looking { content, offset: part.start, asked };
                 let coming = incoming.body(length, |bytes| looking.look(bytes));
                 // Slow, but not silent: stalls of users are within it, too.
-                within(self.campaign.patience * 2, coming).await?;
+                within(self.campaign.patience * 2, "in the middle of a body", coming).await?;
             }
         }
         if let Method::Put(content) = asked.method {
@@ -353,7 +362,7 @@ impl User {
             let mut looking = Looking { content, offset: part.start, asked };
             let half = (part.end - part.start) / 2;
             let coming = incoming.body(half, |bytes| looking.look(bytes));
-            within(self.campaign.patience * 2, coming).await?;
+            within(self.campaign.patience * 2, "in the middle of a body", coming).await?;
         }
         Ok(())
     }
@@ -407,12 +416,21 @@ async fn read_words(
     patience: Duration,
 ) -> io::Result<String> {
     let mut words = Vec::new();
-    within(patience, incoming.body(length, |bytes| words.extend_from_slice(bytes))).await?;
+    within(
+        patience,
+        "in the middle of an error",
+        incoming.body(length, |bytes| words.extend_from_slice(bytes)),
+    )
+    .await?;
     Ok(String::from_utf8_lossy(&words).into_owned())
 }
 
-async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(patience, work).await.map_err(|_| too_long())?
+async fn within<T>(
+    patience: Duration,
+    place: &str,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, work).await.map_err(|_| too_long(place))?
 }
 
 /// Whether a user has sent what it wanted to.
