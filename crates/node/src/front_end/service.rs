@@ -96,7 +96,9 @@ impl Service for FrontEnd {
 
     fn place(&self, head: &RequestHead<'_>, connection: ConnectionInfo) -> Place {
         let Some(hand_off) = &self.0.hand_off else { return Place::Here };
-        let threshold_bytes = hand_off.threshold_bytes(connection.flow.origin);
+        let Some(threshold_bytes) = hand_off.threshold_bytes(connection.flow.origin) else {
+            return Place::Here;
+        };
         let target = match head.method {
             "PUT" => self.upload_place(head, threshold_bytes),
             "GET" if threshold_bytes == 0 => self.download_place(head, connection.thread),
@@ -194,8 +196,8 @@ impl FrontEnd {
             ReadRequest::new(partition, request.to_head, path, host, fields, &options, id);
         if connection.can_move
             && let Some(hand_off) = &self.0.hand_off
+            && let Some(threshold_bytes) = hand_off.threshold_bytes(connection.flow.origin)
         {
-            let threshold_bytes = hand_off.threshold_bytes(connection.flow.origin);
             read.relay_bytes_max = Some(threshold_bytes.saturating_sub(1));
         }
         Some(read)

@@ -170,17 +170,17 @@ impl HandOff {
         })
     }
 
-    /// Bodies from this size on flow past the front end that a connection came from: none as long as
-    /// its steering is silent, where a move would end in a reset.
-    pub(crate) fn threshold_bytes(&self, origin: u16) -> u64 {
+    /// Bodies from this size on flow past the front end that a connection came from. None do as long
+    /// as its steering is silent: a move would end in a reset.
+    pub(crate) fn threshold_bytes(&self, origin: u16) -> Option<u64> {
         if self.control.is_any_silent() && self.control.is_silent(self.origin(origin).steering) {
-            return u64::MAX;
+            return None;
         }
         if origin == HERE {
-            return self.threshold_bytes;
+            return Some(self.threshold_bytes);
         }
         let said = lock(&self.thresholds_bytes).get(&self.origin(origin).name).copied();
-        said.unwrap_or(self.threshold_bytes)
+        Some(said.unwrap_or(self.threshold_bytes))
     }
 
     /// Forgets flows of owners that die.
