@@ -20,8 +20,10 @@ use tokio::time::sleep;
 /// How long steering on another host is asked before a move must do without an answer.
 const DEADLINE: Duration = Duration::from_millis(400);
 
-/// Between two questions to a host that was silent.
+/// Between the first two questions to a host that was silent; then twice as long, and so on.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// Between two questions to a host that is silent for long.
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// The ways to steering: of this process, or of a front end's or switch's host.
 pub(crate) struct Control {
@@ -126,13 +128,14 @@ impl Silent {
     async fn listen(silent: Arc<Self>, client: Arc<SteeringClient>, address: SocketAddr) {
         // About no flow that there is: any answer will do.
         let question = Operation::Query { flow: FlowKey::new(address, address) };
-        let mut was_silent = false;
+        let (mut was_silent, mut pause) = (false, PROBE_PAUSE);
         while let Err(error) = client.execute(address, question, DEADLINE).await {
             if !was_silent {
                 tracing::warn!(%error, "connections stay where they are until steering answers");
                 was_silent = true;
             }
-            sleep(PROBE_PAUSE).await;
+            sleep(pause).await;
+            pause = (2 * pause).min(PROBE_PAUSE_MAX);
         }
         if was_silent {
             tracing::info!(%address, "steering answers again");
