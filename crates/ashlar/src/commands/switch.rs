@@ -13,7 +13,7 @@ Front ends name the address in front_end.steering.switch. SIGTERM detaches every
 connections that have moved then end in resets. Needs root, or CAP_BPF and CAP_NET_ADMIN. \
 docs/steering.md has the picture.")]
 pub(crate) struct Args {
-    /// The configuration file, with a table [switch] (docs/switch.toml explains every key)
+    /// The configuration file, which has a table for the switch (docs/switch.toml explains every key)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Check the file and exit

@@ -5,7 +5,10 @@ use crate::{
     laboratory::{THRESHOLD_BYTES, eventually, is_possible, metric, metric_of, spec},
     program::{Program, run, run_on},
 };
-use ashlar_lab::{CLIENT, Engine, FRONT_END, FaultAction, Lab, LabSpec, Role, SWITCH};
+use ashlar_lab::{
+    CLIENT, Chaos, Engine, FRONT_END, FaultAction, FrameMatch, Lab, LabSpec, Probability, Role,
+    SWITCH,
+};
 use ashlar_object::synthetic::byte_at;
 use std::{
     process::{Child, Stdio},
@@ -77,6 +80,31 @@ fn connections_move_by_a_switch_and_every_byte_is_right() {
     eventually("no flow is left", || metric_of(&lab, SWITCH, FLOWS) == Some(0));
     lab.stop_node(SWITCH).unwrap();
     assert_eq!(attached(&lab, SWITCH), 0, "a kernel program outlives its process");
+}
+
+#[test]
+fn every_byte_is_right_by_a_switch_with_bad_links() {
+    if !is_possible("every_byte_is_right_by_a_switch_with_bad_links") {
+        return;
+    }
+    let lab = Lab::up(&switched('x')).unwrap().down_on_drop();
+    let two_percent: Probability = "2%".parse().unwrap();
+    let chaos = Chaos {
+        drop: two_percent,
+        duplicate: two_percent,
+        corrupt: Probability::default(),
+        frames: FrameMatch::default(),
+        seed: 2,
+    };
+    for host in lab.hosts().filter(|host| host.role != Role::Switch) {
+        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
+    }
+    for secure in [false, true] {
+        let calm = campaign(&lab, secure);
+        let report = play(&lab, &Campaign { requests: 60, may_break: true, ..calm });
+        assert!(report.answered >= 200, "{report:?}");
+    }
+    assert!(metric(&lab, Role::FrontEnd, MOVED) > 10);
 }
 
 #[test]
