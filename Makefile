@@ -27,7 +27,7 @@ kernel-programs: ## Install the kernel programs' toolchain and build them
 	scripts/build-kernel-programs.sh
 
 .PHONY: soak
-soak: setup ## Long campaigns: simulations and fuzzing (hours; MINUTES=10 each)
+soak: setup ## Long campaigns: simulations, hand-off, fuzzing (hours; MINUTES=10 each)
 	scripts/soak.sh
 
 .PHONY: fmt

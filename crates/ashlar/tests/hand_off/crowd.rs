@@ -122,7 +122,7 @@ fn a_storage_node_holds_a_crowd_of_connections_that_moved() {
     let lab = Lab::up(&spec.threshold_bytes(2_000)).unwrap().down_on_drop();
     let memory = |host| lab.resident_bytes(host).unwrap() / KIB;
     let before = ["fe", "s1"].map(memory);
-    let hold = Duration::from_secs(10 + connections / 1_000);
+    let hold = Duration::from_secs(5 + connections / 1_000);
     for secure in [false, true] {
         let server = Server { address: lab.address(FRONT_END).unwrap(), secure };
         let crowd = Crowd { server, connections: connections / PROCESSES, hold };

@@ -10,6 +10,8 @@ use std::{
 
 /// Bodies from this size on flow past the front end.
 pub(crate) const THRESHOLD_BYTES: u64 = 2_000;
+/// Names the variable that says which random choices are made.
+pub(crate) const SEED: &str = "ASHLAR_TEST_SEED";
 /// How long a test waits for something that has to come. Only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// Between two looks.

@@ -14,6 +14,7 @@ mod objects;
 mod program;
 mod requests;
 mod secrets;
+mod sending;
 mod storms;
 mod switch;
 mod user;

@@ -2,7 +2,7 @@
 
 use crate::{
     http_client::Server,
-    laboratory::{is_possible, metric, number, spec},
+    laboratory::{SEED, is_possible, metric, number, spec},
     program::{Program, run},
     user::{Campaign, Report},
 };
@@ -35,7 +35,7 @@ fn moved_connections_are_answered_as_relayed_ones_are() {
                 server: Server { address: lab.address(FRONT_END).unwrap(), secure },
                 users: 16,
                 requests: requests / 2,
-                seed: 1 + u64::from(secure),
+                seed: 2 * number(SEED, 1) + u64::from(secure),
                 rude: false,
                 may_break: false,
                 patience: PATIENCE,

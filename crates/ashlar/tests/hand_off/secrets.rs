@@ -74,7 +74,11 @@ fn secrets_of_clients(key_log: &str) -> Vec<Vec<u8>> {
 }
 
 fn from_hex(text: &str) -> Vec<u8> {
-    assert!(text.len() >= 2 * TELLING_BYTES && text.len() % 2 == 0, "{} digits", text.len());
+    assert!(
+        text.len() >= 2 * TELLING_BYTES && text.len().is_multiple_of(2),
+        "{} digits",
+        text.len()
+    );
     let digits = text.as_bytes().chunks(2);
     digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
 }

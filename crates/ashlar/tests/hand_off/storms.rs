@@ -2,7 +2,7 @@
 
 use crate::{
     http_client::Server,
-    laboratory::{is_possible, metric, number, spec},
+    laboratory::{SEED, is_possible, metric, number, spec},
     leftovers::{Leftovers, end_and_look},
     program::{Program, run},
     user::{Campaign, Report},
@@ -20,8 +20,6 @@ use std::{
 
 /// How many requests a campaign in bad weather has, if it is not the usual number.
 const REQUESTS: &str = "ASHLAR_TEST_STORM_REQUESTS";
-/// Which random choices are made.
-const SEED: &str = "ASHLAR_TEST_SEED";
 /// A client has its answer, an error or the connection's end within this time, however bad the links are.
 const PATIENCE: Duration = Duration::from_secs(30);
 

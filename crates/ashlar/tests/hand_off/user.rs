@@ -4,6 +4,7 @@ use crate::{
     http_client::{Head, Incoming, Outgoing, Server, too_long},
     model::{Asked, Body, Content, Framing, Method, Slot},
     requests::{Requests, SLOTS},
+    sending::{Ending, Sent, Writer},
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -18,8 +19,6 @@ use tokio::{
 
 /// Requests that are sent before the first is answered.
 const PIPELINE_MAX: usize = 6;
-/// Bytes of a body written in one go.
-const PIECE_BYTES: usize = 48 << 10;
 /// Before a user tries again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Response fields that differ from store to store or from moment to moment.
@@ -95,21 +94,6 @@ impl Campaign {
         }
         sum
     }
-}
-
-/// How a burst of requests ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// The connection goes on.
-    None,
-    /// The last request says that it is the last.
-    Close,
-    /// The user sends its last byte before the answers come.
-    HalfClose,
-    /// The user is gone in the middle of the last answer.
-    Abort,
-    /// The user is gone, with a reset, while it sends.
-    AbortSending,
 }
 
 struct Connection {
@@ -319,7 +303,9 @@ impl User {
                 self.slots[asked.slot].abandon();
             }
             let words = read_words(incoming, length, self.campaign.patience).await?;
-            *self.report.told.entry(format!("{} {words}", head.status)).or_default() += 1;
+            let closes = if head.closes() { ", closes" } else { "" };
+            let told = format!("{}{closes}: {}", head.status, words.trim_end());
+            *self.report.told.entry(told).or_default() += 1;
             self.report.refused += 1;
             return Ok(());
         }
@@ -433,107 +419,14 @@ async fn within<T>(
     timeout(patience, work).await.map_err(|_| too_long(place))?
 }
 
-/// Whether a user has sent what it wanted to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    All,
-    CalledOff,
-}
-
-/// Sends a burst, in pieces of any size.
-struct Writer<'a> {
-    random: Pcg64Mcg,
-    outgoing: &'a mut Outgoing,
-    rude: bool,
-    /// Opens when the server asks for a body.
-    gate: Option<oneshot::Receiver<()>>,
-}
-
-impl Writer<'_> {
-    async fn send(&mut self, asked: &[Asked], ending: Ending) -> io::Result<Sent> {
-        let calls_off = ending == Ending::AbortSending;
-        // Everything that fits goes out in one piece; bodies are made as they go.
-        let mut ready = Vec::new();
-        for asked in asked {
-            ready.extend_from_slice(asked.head.as_bytes());
-            if calls_off && self.random.random_bool(0.3) {
-                let some = self.random.random_range(0..=ready.len());
-                self.outgoing.send(&ready[..some]).await?;
-                return self.call_off();
-            }
-            let Method::Put(content) = asked.method else { continue };
-            if asked.framing == Framing::Expect {
-                self.pieces(&mut ready).await?;
-                let gate = self.gate.take().expect("one request of a burst waits at most");
-                if gate.await.is_err() {
-                    return Ok(Sent::All);
-                }
-            }
-            if self.body(content, asked.framing, calls_off, &mut ready).await? == Sent::CalledOff {
-                return Ok(Sent::CalledOff);
-            }
-        }
-        self.pieces(&mut ready).await?;
-        if ending == Ending::HalfClose {
-            self.outgoing.finish().await?;
-        }
-        if calls_off { self.call_off() } else { Ok(Sent::All) }
-    }
-
-    fn call_off(&self) -> io::Result<Sent> {
-        self.outgoing.reset_on_drop()?;
-        Ok(Sent::CalledOff)
-    }
-
-    async fn body(
-        &mut self,
-        content: Content,
-        framing: Framing,
-        calls_off: bool,
-        ready: &mut Vec<u8>,
-    ) -> io::Result<Sent> {
-        let mut offset = 0;
-        while offset < content.size {
-            let left = (content.size - offset) as usize;
-            let piece = self.random.random_range(1..=PIECE_BYTES).min(left);
-            if framing == Framing::Chunked {
-                ready.extend_from_slice(format!("{piece:x}\r\n").as_bytes());
-            }
-            let start = ready.len();
-            ready.resize(start + piece, 0);
-            content.fill(offset, &mut ready[start..]);
-            offset += piece as u64;
-            if framing == Framing::Chunked {
-                ready.extend_from_slice(b"\r\n");
-            }
-            if ready.len() >= PIECE_BYTES {
-                self.pieces(ready).await?;
-                if calls_off && self.random.random_bool(0.2) {
-                    return self.call_off();
-                }
-            }
-        }
-        if framing == Framing::Chunked {
-            ready.extend_from_slice(b"0\r\n\r\n");
-        }
-        Ok(Sent::All)
-    }
-
-    /// Sends what is ready; sometimes in two parts with a pause between them.
-    async fn pieces(&mut self, ready: &mut Vec<u8>) -> io::Result<()> {
-        let split = if ready.len() > 1 && self.random.random_bool(0.1) {
-            self.random.random_range(1..ready.len())
-        } else {
-            0
-        };
-        if split > 0 {
-            self.outgoing.send(&ready[..split]).await?;
-            let stalls = self.rude && self.random.random_bool(0.1);
-            let pause_ms = self.random.random_range(0..if stalls { 1_500 } else { 4 });
-            sleep(Duration::from_millis(pause_ms)).await;
-        }
-        self.outgoing.send(&ready[split..]).await?;
-        ready.clear();
-        Ok(())
-    }
+#[test]
+#[should_panic(expected = "a wrong byte at Some(12)")]
+fn a_repeated_byte_is_noticed() {
+    let content = Content { number: 1, size: 100 };
+    let (slots, random) = ([Slot::default(); SLOTS], Pcg64Mcg::seed_from_u64(1));
+    let asked = Requests::new(random, 1).next(&slots, true, false);
+    let mut bytes = [0; 20];
+    content.fill(5, &mut bytes);
+    bytes.copy_within(6..19, 7);
+    Looking { content, offset: 5, asked: &asked }.look(&bytes);
 }
