@@ -115,13 +115,11 @@ impl Source {
         let flow = self.flow();
         let epoch = self.random.random_range(1..20);
         let here = Owner { mac: self.own, id: 3 };
-        match self.random.random_range(0..8) {
-            0..=3 => Operation::Point {
-                flow,
-                owner: *[ONE, TWO, here].choose(&mut self.random).unwrap(),
-                epoch,
-                closing: self.random.random_ratio(1, 8),
-            },
+        let owner = *[ONE, TWO, here].choose(&mut self.random).unwrap();
+        let closing = self.random.random_ratio(1, 8);
+        match self.random.random_range(0..10) {
+            0..=3 => Operation::Point { flow, owner, epoch, closing },
+            8..=9 => Operation::Claim { flow, owner, epoch, closing },
             4..=5 => Operation::Forget { flow, epoch },
             6 => {
                 let state = known(&flow);

@@ -39,6 +39,8 @@ pub enum OperationCode {
     Expire = 3,
     /// What is known about the flow.
     Query = 4,
+    /// As Point, if the flow is in the table.
+    Claim = 5,
 }
 
 impl OperationCode {
@@ -48,6 +50,7 @@ impl OperationCode {
             2 => Self::Forget,
             3 => Self::Expire,
             4 => Self::Query,
+            5 => Self::Claim,
             _ => return None,
         })
     }
@@ -266,7 +269,7 @@ impl ControlFrame {
         Owner { mac: MacAddress(self.owner_mac), id: self.owner_id.get() }
     }
 
-    /// Of a Point: whether the client has finished already.
+    /// Of a Point or Claim: whether the client has finished already.
     #[inline(always)]
     pub const fn is_closing(&self) -> bool {
         self.flags & FLAG_CLOSING != 0
@@ -283,14 +286,15 @@ impl ControlFrame {
     pub fn check(&self, key_words: [u64; 2]) -> Result<(), ControlError> {
         self.check_direction(DIRECTION_REQUEST, key_words)?;
         let operation = self.operation;
-        let is_point = operation == OperationCode::Point as u8;
+        let has_owner =
+            operation == OperationCode::Point as u8 || operation == OperationCode::Claim as u8;
         let is_query = operation == OperationCode::Query as u8;
         let in_bounds = operation >= OperationCode::Point as u8
-            && operation <= OperationCode::Query as u8
+            && operation <= OperationCode::Claim as u8
             && self.result == 0
             && self.reserved == 0
             && (is_query || self.epoch.get() != 0)
-            && (!is_point || MacAddress(self.owner_mac).is_unicast());
+            && (!has_owner || MacAddress(self.owner_mac).is_unicast());
         if in_bounds { Ok(()) } else { Err(ControlError::Malformed) }
     }
 

@@ -40,7 +40,8 @@ impl Decision {
 #[inline(always)]
 pub fn decide(found: &EntryOrNone, request: &ControlFrame, identity: u32, now_ns: u64) -> Decision {
     let operation = request.operation_byte();
-    if operation == OperationCode::Point as u8 {
+    let claims = operation == OperationCode::Claim as u8 && found.is_present;
+    if operation == OperationCode::Point as u8 || claims {
         return point(found, request, identity, now_ns);
     }
     if !found.is_present {

@@ -22,6 +22,18 @@ pub enum Operation {
         /// The client has finished already: its FIN came before steering knew the flow.
         closing: bool,
     },
+    /// As Point, if the table has an entry of the flow. Of all who claim an epoch, one gets it: an owner that has it owns the flow
+    /// whatever is lost, for the table never gives what it does not remember.
+    Claim {
+        /// Which flow.
+        flow: FlowKey,
+        /// Who claims it.
+        owner: Owner,
+        /// Higher than the entry's; never 0.
+        epoch: u64,
+        /// As in Point.
+        closing: bool,
+    },
     /// The flow's frames go to the host's own stack again.
     Forget {
         /// Which flow.
@@ -50,6 +62,7 @@ impl Operation {
     pub const fn flow(&self) -> FlowKey {
         match self {
             Self::Point { flow, .. }
+            | Self::Claim { flow, .. }
             | Self::Forget { flow, .. }
             | Self::Expire { flow, .. }
             | Self::Query { flow } => *flow,
@@ -60,6 +73,7 @@ impl Operation {
     pub const fn code(&self) -> OperationCode {
         match self {
             Self::Point { .. } => OperationCode::Point,
+            Self::Claim { .. } => OperationCode::Claim,
             Self::Forget { .. } => OperationCode::Forget,
             Self::Expire { .. } => OperationCode::Expire,
             Self::Query { .. } => OperationCode::Query,
@@ -89,7 +103,8 @@ impl Request {
     pub fn seal(&self, key: &ControlKey) -> ControlFrame {
         assert!(self.counter != 0, "a counter of 0");
         let (owner, epoch, last_seen_ns, closing) = match self.operation {
-            Operation::Point { owner, epoch, closing, .. } => {
+            Operation::Point { owner, epoch, closing, .. }
+            | Operation::Claim { owner, epoch, closing, .. } => {
                 assert!(owner.mac.is_unicast(), "{}: not the address of one host", owner.mac);
                 (owner, epoch, 0, closing)
             }

@@ -101,7 +101,8 @@ fn a_sealed_frame_out_of_bounds_is_malformed() {
         frame.check(key().words())
     };
     assert_eq!(change(6, 2), Ok(()), "a Forget");
-    for (offset, value) in [(6, 0), (6, 5), (7, 1), (32, 0), (80, 3), (87, 1)] {
+    assert_eq!(change(6, 5), Ok(()), "a Claim");
+    for (offset, value) in [(6, 0), (6, 6), (7, 1), (32, 0), (80, 3), (87, 1)] {
         assert_eq!(change(offset, value), Err(ControlError::Malformed), "byte {offset}");
     }
     for (offset, value) in [(0, 0), (4, 2), (5, 0)] {
@@ -117,6 +118,8 @@ fn nobody_seals_nonsense() {
         Operation::Point { flow, owner, epoch: 0, closing: false },
         Operation::Point { flow, owner: group, epoch: 1, closing: false },
         Operation::Point { flow, owner: Owner::from_bits(0), epoch: 1, closing: false },
+        Operation::Claim { flow, owner, epoch: 0, closing: false },
+        Operation::Claim { flow, owner: group, epoch: 1, closing: false },
         Operation::Forget { flow, epoch: 0 },
         Operation::Expire { flow, epoch: 0, last_seen_ns: 0 },
     ] {

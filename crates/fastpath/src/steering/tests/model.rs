@@ -10,11 +10,12 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     let flow = (1..4_u16).prop_map(flow);
     let owner = prop_oneof![Just(ONE), Just(TWO)];
     let closing = prop_oneof![Just(false), Just(true)];
-    (0..4, flow, owner, 1..6_u64, 0..4_u64, closing).prop_map(
+    (0..5, flow, owner, 1..6_u64, 0..4_u64, closing).prop_map(
         |(kind, flow, owner, epoch, last_seen_ns, closing)| match kind {
             0 => Operation::Point { flow, owner, epoch, closing },
             1 => Operation::Forget { flow, epoch },
             2 => Operation::Expire { flow, epoch, last_seen_ns },
+            3 => Operation::Claim { flow, owner, epoch, closing },
             _ => Operation::Query { flow },
         },
     )
@@ -76,14 +77,20 @@ fn apply(model: &mut Model, operation: Operation, now_ns: u64) -> ResultCode {
     let flow = operation.flow();
     let present = model.get(&flow).copied();
     match (operation, present) {
-        (Operation::Point { owner, epoch, closing, .. }, before)
-            if before.is_none_or(|before| epoch > before.epoch) =>
-        {
+        (Operation::Claim { .. }, None) => ResultCode::UnknownFlow,
+        (
+            Operation::Point { owner, epoch, closing, .. }
+            | Operation::Claim { owner, epoch, closing, .. },
+            before,
+        ) if before.is_none_or(|before| epoch > before.epoch) => {
             let closing = closing || before.is_some_and(|before| before.closing);
             model.insert(flow, FlowState { owner, epoch, closing, last_seen_ns: now_ns });
             ResultCode::Applied
         }
-        (Operation::Point { owner, epoch, .. }, Some(before)) => {
+        (
+            Operation::Point { owner, epoch, .. } | Operation::Claim { owner, epoch, .. },
+            Some(before),
+        ) => {
             let same = (before.owner, before.epoch) == (owner, epoch);
             if same { ResultCode::Same } else { ResultCode::StaleEpoch }
         }
@@ -162,5 +169,36 @@ proptest! {
             prop_assert!(reply.state.unwrap().epoch >= epoch);
         }
         prop_assert_eq!(table.flows[&flow(1)].owner().id, 19);
+    }
+
+    /// Claims of one epoch: the first one gets it, the others are told who did, whatever comes twice or late.
+    #[test]
+    fn one_of_all_who_claim_an_epoch_gets_it(
+        claims in proptest::collection::vec((prop_oneof![Just(ONE), Just(TWO)], any_way()), 1..20),
+        is_known in proptest::bool::ANY,
+    ) {
+        let mut table = Table::default();
+        let mut ask = |counter, operation| {
+            let request = Request { sender: 1, counter, incarnation: INCARNATION, operation };
+            table.receive(request.seal(&key()), 0).unwrap()
+        };
+        if is_known {
+            ask(1, Operation::Point { flow: flow(1), owner: ONE, epoch: 1, closing: false });
+        }
+        let mut winner = None;
+        for (number, (owner, way)) in claims.into_iter().enumerate() {
+            if matches!(way, Way::Lost | Way::Forged(_)) {
+                continue;
+            }
+            let claim = Operation::Claim { flow: flow(1), owner, epoch: 2, closing: false };
+            let reply = ask(number as u64 + 2, claim);
+            if !is_known {
+                prop_assert_eq!((reply.result, reply.state), (ResultCode::UnknownFlow, None));
+                continue;
+            }
+            let first = *winner.get_or_insert(owner);
+            prop_assert_eq!(reply.state.unwrap().owner, first);
+            prop_assert_eq!(reply.result == ResultCode::StaleEpoch, owner != first);
+        }
     }
 }
