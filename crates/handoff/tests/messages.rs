@@ -7,7 +7,7 @@ use ashlar_handoff::{
     image::{EPOCH_MAX, IMAGE_BYTES_MAX},
     protocol::{
         Cause, Exporter, ExporterOutput, MESSAGE_BYTES_MAX, Message, MessageError, MoveId, Outcome,
-        Refusal, Timeouts, answer_unknown,
+        Refusal, Timeouts,
     },
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -15,11 +15,10 @@ use proptest::{collection::vec, prelude::*, sample::select};
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         vec(any::<u8>(), 0..300).prop_map(|image| Message::Offer { image: image.into() }),
-        Just(Message::Imported),
-        select(&Refusal::ALL[..]).prop_map(|reason| Message::Refused { reason }),
-        Just(Message::Cancel),
-        any::<u64>().prop_map(|epoch| Message::Go { epoch }),
+        (select(&Refusal::ALL[..]), any::<bool>())
+            .prop_map(|(reason, claimed)| Message::Refused { reason, claimed }),
         Just(Message::Taken),
+        Just(Message::Cut),
     ]
 }
 
@@ -28,12 +27,10 @@ fn the_layout_does_not_change_by_accident() {
     let head = [1, 9, 0, 0, 0, 0, 0, 0, 0];
     let cases = [
         (Message::Offer { image: vec![7, 8].into() }, &[1, 2, 0, 0, 0, 7, 8][..]),
-        (Message::Imported, &[2]),
-        (Message::Refused { reason: Refusal::Draining }, &[3, 1]),
-        (Message::Refused { reason: Refusal::Unsupported }, &[3, 7]),
-        (Message::Cancel, &[4]),
-        (Message::Go { epoch: 258 }, &[5, 2, 1, 0, 0, 0, 0, 0, 0]),
-        (Message::Taken, &[6]),
+        (Message::Refused { reason: Refusal::Draining, claimed: false }, &[2, 1, 0]),
+        (Message::Refused { reason: Refusal::Superseded, claimed: true }, &[2, 10, 1]),
+        (Message::Taken, &[3]),
+        (Message::Cut, &[4]),
     ];
     for (message, body) in cases {
         assert_eq!(**message.encode(MoveId(9)), [&head, body].concat());
@@ -51,13 +48,14 @@ fn the_largest_offer_fits() {
 
 #[test]
 fn bad_fields_are_named() {
-    let mut image_too_long = Message::Imported.encode(MoveId(0)).to_vec();
-    image_too_long[9] = 1;
+    let mut image_too_long = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     image_too_long.extend(u32::MAX.to_le_bytes());
-    let cases: [(&[u8], &str); 5] = [
+    let cases: [(&[u8], &str); 7] = [
         (&[2], "the hand-off message has version 2, this node knows 1"),
         (&[1, 0, 0, 0, 0, 0, 0, 0, 0, 9], "bad hand-off message: kind is unknown"),
-        (&[1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0], "bad hand-off message: reason is unknown"),
+        (&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0], "bad hand-off message: reason is unknown"),
+        (&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 11, 0], "bad hand-off message: reason is unknown"),
+        (&[1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2], "bad hand-off message: claimed is neither 0 nor 1"),
         (&[1, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0], "bad hand-off message: 1 bytes follow the last field"),
         (
             &image_too_long,
@@ -76,14 +74,6 @@ fn an_offer_is_shown_by_its_length() {
 }
 
 #[test]
-fn only_who_imported_a_forgotten_connection_is_answered() {
-    assert_eq!(answer_unknown(&Message::Imported), Some(Message::Cancel));
-    for message in [Message::Cancel, Message::Taken, Message::Go { epoch: 1 }] {
-        assert_eq!(answer_unknown(&message), None);
-    }
-}
-
-#[test]
 fn a_flow_without_epochs_left_stays() {
     let epoch = EPOCH_MAX + 1;
     let mut exporter = Exporter::new(0, epoch, true, Timeouts::default());
@@ -94,14 +84,15 @@ fn a_flow_without_epochs_left_stays() {
 }
 
 #[test]
-fn an_importer_that_waits_too_shortly_is_a_mistake() {
-    assert!(Timeouts::default().is_consistent());
+fn an_exporter_that_waits_too_shortly_is_a_mistake() {
     let defaults = Timeouts::default();
-    let go_ms = defaults.check_ms + defaults.point_ms;
-    assert!(Timeouts { go_ms, ..defaults }.is_consistent());
-    assert!(!Timeouts { go_ms: go_ms - 1, ..defaults }.is_consistent());
+    assert!(defaults.is_consistent());
+    let offer_ms = defaults.import_ms + defaults.claim_ms + defaults.leave_ms;
+    assert!(Timeouts { offer_ms, ..defaults }.is_consistent());
+    assert!(!Timeouts { offer_ms: offer_ms - 1, ..defaults }.is_consistent());
     assert!(!Timeouts { linger_ms: 0, ..defaults }.is_consistent());
-    assert!(!Timeouts { point_pause_max_ms: 4, ..defaults }.is_consistent());
+    assert!(!Timeouts { introduce_ms: 0, ..defaults }.is_consistent());
+    assert!(!Timeouts { claim_pause_max_ms: 4, ..defaults }.is_consistent());
 }
 
 proptest! {

@@ -8,19 +8,19 @@
 //! begin [away]                  a move begins at epoch 7; E's host gets the frames of flows without
 //!                               an entry, or with `away` S has one that points at E
 //! freeze ok|fails               E's shell has frozen the socket, or cannot
-//! export ok|fails               … has exported it, or may not
-//! check same|moved              … has looked at the receive sequence
+//! export ok|fails|moved         … has exported it, may not, or saw bytes arrive behind the export
+//! check same|moved              … has looked at the receive sequence a last time
 //! import ok|fails               I's shell has made the socket, or cannot
 //! leave ok|fails                … has brought it to life, or cannot
-//! deliver E I                   the oldest message on its way from E to I
+//! deliver E I                   the oldest message on its way from E to I; likewise `E S`, `S I` …
 //! lose E I | lose all E S       what networks do
-//! repeat E S | delay E S        …, to the back of the queue
-//! reach imported                what a move does by itself up to here (`script/mod.rs` has the steps)
+//! repeat I S | delay I S        …, to the back of the queue
+//! reach claimed                 what a move does by itself up to here (`script/mod.rs` has the steps)
 //! wait 100                      milliseconds pass, and what was due is done
 //! channel breaks                between E and I, with all that is on it
 //! E dies | I dies               a process is gone, its sockets with it
 //! S is full                     it makes no new entries
-//! S follows another 12          somebody pointed the flow elsewhere
+//! S follows another 12          somebody has pointed the flow elsewhere
 //! S forgets                     the flow's entry has aged out
 //! cancel                        E's shell wants the connection back
 //! flow returns                  the flow is imported at E's host again
@@ -57,23 +57,24 @@ macro_rules! scripts {
 }
 
 scripts! {
+    a_claim_is_contested
     a_connection_moves
     a_connection_moves_back_within_the_linger
-    a_late_import_is_cancelled
-    a_lost_point_is_repeated
+    a_lost_claim_is_repeated
     a_move_is_cancelled
     a_socket_that_cannot_be_frozen_or_exported_stays
-    bytes_that_slipped_through_keep_the_connection
+    an_introduction_is_not_answered
+    bytes_that_slipped_through_reset_the_connection
     steering_follows_somebody_else
+    steering_forgets
     steering_has_no_room
-    steering_is_silent
-    the_channel_breaks_before_steering_is_asked
-    the_channel_breaks_after_steering_is_asked
-    the_channel_breaks_after_go
+    steering_is_silent_for_the_exporter
+    steering_is_silent_for_the_importer
+    the_channel_breaks_after_taken
+    the_channel_breaks_after_the_offer
+    the_channel_breaks_before_the_offer
     the_exporter_dies
-    the_importer_dies_after_go
-    the_importer_dies_before_and_after_the_import
-    the_importer_gives_up_before_go_arrives
+    the_importer_dies
     the_importer_refuses
     the_importers_kernel_refuses_at_the_end
     the_shells_take_too_long

@@ -258,7 +258,7 @@ fn take_connections<L: Service>(
     let map = config.cluster.map.clone();
     let owner = Owner { local, front: FrontEnd(core), hand_off: Arc::clone(&hand_off), map, node };
     let server = Server::new(limits, &tier.shutdown, metrics, owner);
-    hand_off.adopt_with(server.adopter(&tier.threads));
+    hand_off.adopt_with(server.adopter(&tier.threads), &tier.threads, &tier.shutdown);
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //!
 //! - [`accept`] listens on every thread and keeps the number of connections within its limit,
 //! - [`connection`] runs one connection,
+//! - [`cut`] ends it from outside,
 //! - [`client`] is what hyper reads from and writes to, and remembers what the connection waits for,
 //! - [`short`] answers simple reads without hyper, where a service can,
 //! - [`one_request`] lets hyper see one request of a connection that may move afterwards,
@@ -13,6 +14,7 @@
 mod accept;
 mod client;
 mod connection;
+mod cut;
 mod exchange;
 mod handshake;
 mod metrics;
@@ -22,6 +24,7 @@ mod short;
 
 pub(crate) use accept::{Permit, bind};
 pub(crate) use client::ClientStream;
+pub(crate) use cut::Cut;
 pub(crate) use metrics::ServerMetrics;
 pub(crate) use sealed::SealedStream;
 #[cfg(feature = "fuzzing")]
@@ -31,6 +34,7 @@ pub(crate) use short::{RequestHead, ShortAnswer, ShortRequest, Shortcut};
 use crate::{
     body::Body,
     config::Limits,
+    hand_off::OriginGuard,
     threads::{Shutdown, Threads},
     tls::ServerTls,
 };
@@ -72,6 +76,10 @@ pub(crate) struct Flow {
     pub(crate) origin: u16,
     /// How often it has moved.
     pub(crate) moves: u32,
+    /// Steering may have an entry of it.
+    pub(crate) is_known: bool,
+    /// It never moves again: steering may hear of it at any time.
+    pub(crate) is_fixed: bool,
     /// What the client connected to.
     pub(crate) service: SocketAddr,
 }
@@ -160,6 +168,8 @@ pub(crate) struct Departure {
     pub(crate) finished: bool,
     /// What its moves need to know; a move that fails may change it.
     pub(crate) flow: Flow,
+    /// Whoever brought it here may end it yet.
+    pub(crate) cut: Option<Arc<Cut>>,
 }
 
 /// A connection that has moved here.
@@ -170,6 +180,14 @@ pub(crate) struct Arrival {
     /// The client sends no more than that.
     pub(crate) finished: bool,
     pub(crate) connection: ConnectionInfo,
+    /// Held by whoever brings it here.
+    pub(crate) cut: Arc<Cut>,
+    /// Tells it to end.
+    pub(crate) shutdown: Shutdown,
+    /// The right to serve it.
+    pub(crate) permit: Permit,
+    /// Held until it ends here.
+    pub(crate) guard: OriginGuard,
 }
 
 /// Serves connections that have moved here.
@@ -181,7 +199,7 @@ pub(crate) trait Adopt: Send + Sync {
     fn room(&self) -> Result<Permit, Refusal>;
 
     /// Serves a connection on the event loop that this is called on.
-    fn adopt(&self, arrival: Arrival, permit: Permit);
+    fn adopt(&self, arrival: Arrival);
 }
 
 /// Listens on `address`, encrypted if there is `tls`, from every thread and answers with `service`.

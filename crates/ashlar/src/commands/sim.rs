@@ -74,9 +74,9 @@ Exits with 1 if a run breaks a property, and prints the command that repeats it.
 struct HandoffArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// Put a defect in, to see that it is found: go-before-point, thaw-without-taking-back,
-    /// skip-check, close-at-once, drop-after-go, same-epoch, forget-receive-queue,
-    /// forget-send-queue, listen-while-mute or forget-unread-fin
+    /// Put a defect in, to see that it is found: serve-unclaimed, thaw-without-winning,
+    /// claim-makes-entry, introduce-twice, skip-check, close-at-once, drop-with-channel, same-epoch,
+    /// forget-receive-queue, forget-send-queue, listen-while-mute or forget-unread-fin
     #[arg(long, value_name = "NAME")]
     sabotage: Option<handoff::Sabotage>,
 }

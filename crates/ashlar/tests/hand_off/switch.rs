@@ -101,8 +101,13 @@ fn every_byte_is_right_by_a_switch_with_bad_links() {
     }
     for secure in [false, true] {
         let calm = campaign(&lab, secure);
-        let report = play(&lab, &Campaign { requests: 60, may_break: true, ..calm });
-        assert!(report.answered >= 200, "{report:?}");
+        let rude = Campaign { requests: 60, may_break: true, ..calm };
+        // A node that misses too many of its health checks is not asked for a while.
+        let mut answered = 0;
+        eventually("enough are answered", || {
+            answered += play(&lab, &rude).answered;
+            answered >= 200
+        });
     }
     assert!(metric(&lab, Role::FrontEnd, MOVED) > 10);
 }
@@ -144,13 +149,10 @@ fn while_a_switch_is_silent_responses_are_relayed() {
     let lab = Lab::up(&switched('u')).unwrap().down_on_drop();
     let calm = Campaign { requests: 50, ..campaign(&lab, false) };
     lab.fault(SWITCH, &FaultAction::Kill).unwrap();
-    // The first to move find out that steering is silent, at the price of their connections.
-    play(&lab, &Campaign { may_break: true, ..calm });
-    let lost = metric(&lab, Role::FrontEnd, LOST);
-    assert!(lost > 0 && lost <= calm.connections, "{lost} connections were lost");
+    // Nothing is frozen before steering has answered.
     let report = play(&lab, &calm);
     assert_eq!(report.broken, 0, "{report:?}");
-    assert_eq!(metric(&lab, Role::FrontEnd, LOST), lost);
+    assert_eq!(metric(&lab, Role::FrontEnd, LOST), 0);
 }
 
 #[test]

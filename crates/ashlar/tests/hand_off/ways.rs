@@ -8,7 +8,11 @@ use crate::{
 use ashlar_lab::{CLIENT, Engine, FRONT_END, Lab, Role};
 use ashlar_object::synthetic::byte_at;
 use serde::{Deserialize, Serialize};
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs, io,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 /// The objects' size.
 const OBJECT_BYTES: u64 = 50_000;
@@ -58,6 +62,8 @@ pub(crate) struct Reader {
     server: Server,
     /// How often it reads; every read takes some milliseconds.
     reads: u64,
+    /// The server may end the connection between two reads, in order.
+    may_end: bool,
 }
 
 impl Reader {
@@ -66,20 +72,37 @@ impl Reader {
         for number in 0..self.reads {
             let zeros = "0".repeat(number as usize % 8);
             let path = format!("/{zeros}{OBJECT_BYTES}");
-            read(&path, &mut incoming, &mut outgoing).await;
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            let answer = read(&path, &mut incoming, &mut outgoing).await;
+            let closes = match answer {
+                Ok(closes) => closes,
+                // The request and the end of the connection crossed.
+                Err(error) if self.may_end && error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return number;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            assert!(self.may_end || !closes);
+            // What comes in the pause can only be the end.
+            let end = tokio::time::timeout(Duration::from_millis(10), incoming.head()).await;
+            if closes || self.may_end && end.is_ok() {
+                if let Ok(end) = end {
+                    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+                }
+                return number + 1;
+            }
+            assert!(end.is_err(), "{end:?}");
         }
         self.reads
     }
 }
 
-async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) {
+/// Whether the answer ends the connection; an error if none begins.
+async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<bool> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n");
     outgoing.send(request.as_bytes()).await.unwrap();
     let answer = async {
-        let head = incoming.head().await.unwrap();
+        let head = incoming.head().await?;
         assert_eq!((head.status, head.body_bytes(false)), (200, OBJECT_BYTES), "{head:?}");
-        assert!(!head.closes(), "{head:?}");
         let mut offset = 0;
         let look = |bytes: &[u8]| {
             for byte in bytes {
@@ -88,8 +111,18 @@ async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) {
             }
         };
         incoming.body(OBJECT_BYTES, look).await.unwrap();
+        Ok(head.closes())
     };
-    tokio::time::timeout(PATIENCE, answer).await.unwrap();
+    tokio::time::timeout(PATIENCE, answer).await.unwrap()
+}
+
+/// Starts four readers.
+fn readers(lab: &Lab, program: &Program) -> Vec<Child> {
+    let reader = |_| {
+        let mut command = command(lab, CLIENT, program);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    (0..4).map(reader).collect()
 }
 
 #[test]
@@ -101,13 +134,8 @@ fn a_draining_storage_node_hands_its_connections_on() {
     let lab = Lab::up(&spec.threshold_bytes(0)).unwrap().down_on_drop();
     for secure in [false, true] {
         let server = Server { address: lab.address(FRONT_END).unwrap(), secure };
-        let program = Program::Reader(Reader { server, reads: 400 });
-        let readers: Vec<_> = (0..4)
-            .map(|_| {
-                let mut command = command(&lab, CLIENT, &program);
-                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-            })
-            .collect();
+        let program = Program::Reader(Reader { server, reads: 400, may_end: false });
+        let readers = readers(&lab, &program);
         // One node after the other drains while all read, and each has some of the connections.
         for host in ["s1", "s2", "s3"] {
             let held = || metric_of(&lab, host, "ashlar_storage_http_connections").unwrap();
@@ -121,5 +149,29 @@ fn a_draining_storage_node_hands_its_connections_on() {
             let reads: u64 = finish(&program, reader);
             assert_eq!(reads, 400);
         }
+    }
+}
+
+/// Its connections are at storage nodes, and nothing steers their frames once it has ended.
+#[test]
+fn a_draining_front_end_ends_its_moved_connections_in_order() {
+    if !is_possible("a_draining_front_end_ends_its_moved_connections_in_order") {
+        return;
+    }
+    let spec = spec('q').storage_nodes(3).replicas(1).engine(Engine::Synthetic);
+    let lab = Lab::up(&spec.threshold_bytes(0)).unwrap().down_on_drop();
+    for secure in [false, true] {
+        let server = Server { address: lab.address(FRONT_END).unwrap(), secure };
+        let program = Program::Reader(Reader { server, reads: 100_000, may_end: true });
+        let moved = || metric(&lab, Role::Storage, "ashlar_hand_offs_moved_total");
+        let before = moved();
+        let readers = readers(&lab, &program);
+        eventually("connections move", || moved() > before + 50);
+        lab.stop_node(FRONT_END).unwrap();
+        for reader in readers {
+            let reads: u64 = finish(&program, reader);
+            assert!((1..100_000).contains(&reads));
+        }
+        lab.start_node(FRONT_END).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! The owner that gives a connection away; [`crate::protocol`] has the conversation.
 
-use super::{Cause, Message, OUTPUTS_MAX, Outcome, Timeouts};
+use super::{Cause, Message, OUTPUTS_MAX, Outcome, Owner, Retry, Steered, Timeouts};
 use crate::{SecretBytes, image::EPOCH_MAX};
 use std::collections::VecDeque;
 
@@ -21,77 +21,50 @@ pub struct Exporter {
 /// Where a move stands, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
+    /// Steering shall know the flow: only then can it be claimed.
+    Introducing,
     /// The shell freezes the socket.
     Freezing,
     /// The shell reads the socket's state.
     Exporting,
-    /// The importer has the image.
+    /// The importer has the image, and may claim the flow any moment.
     Offered,
-    /// The importer's socket exists; the shell looks at ours a last time.
-    Checking,
-    /// Steering may follow the importer any moment: no way back but through steering.
-    Pointing(Retry),
-    /// Steering shall follow us again. The importer is mute for ever.
+    /// The importer may never answer. We claim the epoch that it claims: one of us gets it.
+    Contesting(Retry, Cause),
+    /// The importer is mute for ever. We claim the epoch over its.
     TakingBack(Retry, Cause),
-    /// The importer may send any moment: no way back.
-    Going,
+    /// The importer has the flow. The shell looks at our socket a last time.
+    Confirming,
     /// The importer serves. Our socket catches what was steered here before.
     Lingering,
     /// Over; our socket is alive or gone.
     Done,
 }
 
-/// When a `Point` is repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Retry {
-    at_ms: u64,
-    /// How long it was since the last one.
-    pause_ms: u64,
-}
-
-/// To whom steering delivers a flow's frames, as seen from a move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// The host that the connection leaves.
-    Exporter,
-    /// The host that it goes to.
-    Importer,
-    /// A third one.
-    Other,
-    /// Steering has no entry for the flow, and no room for one.
-    Nobody,
-}
-
-/// Steering's answer: the flow's entry after a `Point`, whether it was followed or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Steered {
-    /// The epoch of the `Point` that this answers.
-    pub answers_epoch: u64,
-    /// The entry's epoch; without an entry it means nothing.
-    pub epoch: u64,
-    /// The entry's owner.
-    pub owner: Owner,
-}
-
 /// What the exporter's shell must do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ExporterOutput {
+    /// Make steering follow this host, with a new entry if there is none. Ask once and never again; the
+    /// answer goes to [`Exporter::handle_steered`], if one comes.
+    Introduce {
+        /// The flow's epoch.
+        epoch: u64,
+    },
     /// Freeze the socket, then call [`Exporter::handle_frozen`].
     Freeze,
     /// Read the frozen socket's state, then call [`Exporter::handle_exported`].
     Export,
     /// Send a message to the importer.
     Send(Message),
-    /// See whether the frozen socket's receive sequence is that of the image, then call
-    /// [`Exporter::handle_receive_sequence`].
-    CheckReceiveSequence,
-    /// Ask steering; its answer goes to [`Exporter::handle_steered`], if one comes.
-    Point {
-        /// Whom it shall follow: one of the two.
-        owner: Owner,
-        /// Over any entry of a lower epoch.
+    /// Claim the flow for this host; steering's answer goes to [`Exporter::handle_steered`], if one
+    /// comes.
+    Claim {
+        /// Over an entry of a lower epoch.
         epoch: u64,
     },
+    /// See whether the frozen socket's receive sequence is still that of the image, then call
+    /// [`Exporter::handle_receive_sequence`].
+    CheckReceiveSequence,
     /// Bring the frozen socket back to life.
     Thaw,
     /// Reset the client from the frozen socket, and close it.
@@ -104,7 +77,8 @@ pub enum ExporterOutput {
 
 impl Exporter {
     /// Begins to give away a connection whose flow has `epoch` at steering. With `is_home`, frames of
-    /// flows without an entry come to this host. A flow whose epochs are used up stays.
+    /// flows without an entry come to this host, and this flow may have none. A flow whose epochs are
+    /// used up stays.
     ///
     /// # Panics
     /// When `timeouts` are not consistent.
@@ -114,14 +88,16 @@ impl Exporter {
             timeouts,
             epoch,
             is_home,
-            state: State::Freezing,
-            deadline_ms: now_ms + timeouts.freeze_ms,
+            state: State::Introducing,
+            deadline_ms: now_ms + timeouts.introduce_ms,
             outputs: VecDeque::new(),
         };
-        if epoch <= EPOCH_MAX {
-            exporter.output(ExporterOutput::Freeze);
-        } else {
+        if epoch > EPOCH_MAX {
             exporter.keep(epoch, Cause::NotExported);
+        } else if is_home {
+            exporter.output(ExporterOutput::Introduce { epoch });
+        } else {
+            exporter.freeze(now_ms);
         }
         exporter
     }
@@ -138,14 +114,15 @@ impl Exporter {
         }
     }
 
-    /// The encoded image is there, or the socket is not one that moves.
-    pub fn handle_exported(&mut self, now_ms: u64, image: Option<SecretBytes>) {
-        match (self.state, image) {
-            (State::Exporting, Some(image)) => {
+    /// The encoded image is there, or why the connection stays: [`Cause::NotExported`] or
+    /// [`Cause::ReceiveSequenceMoved`].
+    pub fn handle_exported(&mut self, now_ms: u64, exported: Result<SecretBytes, Cause>) {
+        match (self.state, exported) {
+            (State::Exporting, Ok(image)) => {
                 self.enter(State::Offered, now_ms + self.timeouts.offer_ms);
                 self.output(ExporterOutput::Send(Message::Offer { image }));
             }
-            (State::Exporting, None) => self.keep(self.epoch, Cause::NotExported),
+            (State::Exporting, Err(cause)) => self.keep(self.epoch, cause),
             _ => {}
         }
     }
@@ -153,37 +130,13 @@ impl Exporter {
     /// The importer said something.
     pub fn handle_message(&mut self, now_ms: u64, message: &Message) {
         match (message, self.state) {
-            (Message::Imported, State::Offered) => {
-                self.enter(State::Checking, now_ms + self.timeouts.check_ms);
-                self.output(ExporterOutput::CheckReceiveSequence);
-            }
-            // It came too late, and the importer waits for nothing.
-            (Message::Imported, State::TakingBack(..) | State::Done) => {
-                self.output(ExporterOutput::Send(Message::Cancel));
-            }
-            (Message::Refused { reason }, State::Offered | State::Checking) => {
+            (Message::Taken, State::Offered | State::Contesting(..)) => self.confirm(now_ms),
+            // Neither has claimed the flow: it is ours as it was.
+            (Message::Refused { reason, claimed: false }, State::Offered) => {
                 self.keep(self.epoch, Cause::Refused(*reason));
             }
-            // Even after `Go`: who refuses has sent nothing and never will.
-            (Message::Refused { reason }, State::Pointing(_) | State::Going) => {
+            (Message::Refused { reason, .. }, State::Offered | State::Contesting(..)) => {
                 self.take_back(now_ms, Cause::Refused(*reason));
-            }
-            (Message::Taken, State::Going) => {
-                self.enter(State::Lingering, now_ms + self.timeouts.linger_ms);
-                self.output(ExporterOutput::Report(Outcome::Moved { epoch: self.pointed_epoch() }));
-            }
-            _ => {}
-        }
-    }
-
-    /// The frozen socket was looked at: its receive sequence has `moved` since the export, or not.
-    pub fn handle_receive_sequence(&mut self, now_ms: u64, moved: bool) {
-        match self.state {
-            State::Checking if moved => self.cancel(Cause::ReceiveSequenceMoved),
-            State::Checking => {
-                let retry = self.first_retry(now_ms);
-                self.enter(State::Pointing(retry), now_ms + self.timeouts.point_ms);
-                self.point();
             }
             _ => {}
         }
@@ -191,67 +144,80 @@ impl Exporter {
 
     /// Steering answered.
     pub fn handle_steered(&mut self, now_ms: u64, steered: Steered) {
-        let (asked_epoch, asked_owner) = match self.state {
-            State::Pointing(_) => (self.pointed_epoch(), Owner::Importer),
-            State::TakingBack(..) => (self.taken_back_epoch(), Owner::Exporter),
+        let asked_epoch = match self.state {
+            State::Introducing => self.epoch,
+            State::Contesting(..) => self.claimed_epoch(),
+            State::TakingBack(..) => self.taken_back_epoch(),
             _ => return,
         };
         if steered.owner == Owner::Nobody {
-            // An answer to an earlier `Point` says nothing about the last one.
+            // An answer to an earlier request says nothing about the last one.
             if steered.answers_epoch == asked_epoch {
-                self.no_room(now_ms);
+                self.no_entry();
             }
-        } else if (steered.epoch, steered.owner) == (asked_epoch, asked_owner) {
-            self.steered_as_asked(now_ms);
         } else if steered.epoch >= asked_epoch {
-            self.output(ExporterOutput::Send(Message::Cancel));
-            self.end(ExporterOutput::CloseSilently, Cause::Superseded);
+            self.entry_holds(now_ms, steered.epoch == asked_epoch, steered.owner);
         }
-        // Else a lower epoch holds: this answers an earlier `Point`, or the entry could not be
-        // changed yet. The `Point` is repeated.
+        // Else a lower epoch holds: this answers an earlier request, or the entry could not be changed
+        // yet. A claim is repeated.
     }
 
-    /// The channel to the importer broke. It drops what it has not taken.
+    /// The frozen socket was looked at: its receive sequence has `moved` since the export, or not.
+    pub fn handle_receive_sequence(&mut self, now_ms: u64, moved: bool) {
+        if self.state != State::Confirming {
+            return;
+        }
+        if moved {
+            // The client will never repeat what was acknowledged here: nobody can go on.
+            self.output(ExporterOutput::Send(Message::Cut));
+        }
+        self.linger(now_ms);
+    }
+
+    /// The channel to the importer broke. It may go on all the same.
     pub fn handle_channel_lost(&mut self, now_ms: u64) {
         match self.state {
-            State::Freezing | State::Exporting | State::Offered | State::Checking => {
-                self.keep(self.epoch, Cause::ChannelLost);
-            }
-            State::Pointing(_) => self.take_back(now_ms, Cause::ChannelLost),
-            // `Go` may have arrived: the reset at the deadline harms no client that was served
-            // meanwhile.
-            State::Going | State::TakingBack(..) | State::Lingering | State::Done => {}
+            // The introduction is under way: the connection must never be introduced again.
+            State::Introducing => self.keep(self.epoch, Cause::SteeringSilent),
+            State::Freezing | State::Exporting => self.keep(self.epoch, Cause::ChannelLost),
+            State::Offered => self.contest(now_ms, Cause::ChannelLost),
+            _ => {}
         }
     }
 
     /// The shell wants the connection back, if it still can be had.
     pub fn handle_cancelled(&mut self, now_ms: u64) {
         match self.state {
+            // The introduction is under way: the connection must never be introduced again.
+            State::Introducing => self.keep(self.epoch, Cause::SteeringSilent),
             State::Freezing | State::Exporting => self.keep(self.epoch, Cause::Cancelled),
-            State::Offered | State::Checking => self.cancel(Cause::Cancelled),
-            State::Pointing(_) => self.take_back(now_ms, Cause::Cancelled),
-            State::TakingBack(..) | State::Going | State::Lingering | State::Done => {}
+            State::Offered => self.contest(now_ms, Cause::Cancelled),
+            _ => {}
         }
     }
 
-    /// The flow is about to be imported here again: the lingering socket makes room.
+    /// The flow is about to be imported here again, with a higher epoch: the importer has had it, and
+    /// our socket makes room.
     pub fn handle_flow_returned(&mut self) {
-        if self.state == State::Lingering {
-            self.output(ExporterOutput::CloseSilently);
-            self.state = State::Done;
+        match self.state {
+            State::Offered | State::Contesting(..) | State::Confirming => {
+                self.output(ExporterOutput::CloseSilently);
+                self.report_moved();
+            }
+            State::Lingering => self.output(ExporterOutput::CloseSilently),
+            _ => return,
         }
+        self.state = State::Done;
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         if now_ms >= self.deadline_ms {
             self.deadline_passed(now_ms);
-        } else if let State::Pointing(retry) | State::TakingBack(retry, _) = &mut self.state
-            && now_ms >= retry.at_ms
+        } else if let State::Contesting(retry, _) | State::TakingBack(retry, _) = &mut self.state
+            && retry.is_due(now_ms, &self.timeouts)
         {
-            retry.pause_ms = (2 * retry.pause_ms).min(self.timeouts.point_pause_max_ms);
-            retry.at_ms = now_ms + retry.pause_ms;
-            self.point();
+            self.claim();
         }
     }
 
@@ -264,7 +230,7 @@ impl Exporter {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Done => None,
-            State::Pointing(retry) | State::TakingBack(retry, _) => {
+            State::Contesting(retry, _) | State::TakingBack(retry, _) => {
                 Some(retry.at_ms.min(self.deadline_ms))
             }
             _ => Some(self.deadline_ms),
@@ -278,14 +244,15 @@ impl Exporter {
 
     fn deadline_passed(&mut self, now_ms: u64) {
         match self.state {
+            State::Introducing => self.keep(self.epoch, Cause::SteeringSilent),
             State::Freezing => self.keep(self.epoch, Cause::FreezeTimeout),
             State::Exporting => self.keep(self.epoch, Cause::ExportTimeout),
-            State::Offered => self.cancel(Cause::OfferTimeout),
-            State::Checking => self.cancel(Cause::CheckTimeout),
-            State::Pointing(_) => self.take_back(now_ms, Cause::SteeringSilent),
-            // Steering may follow either of us, and the importer is mute: nobody may go on.
-            State::TakingBack(..) => self.end(ExporterOutput::Reset, Cause::SteeringSilent),
-            State::Going => self.end(ExporterOutput::Reset, Cause::TakenTimeout),
+            State::Offered => self.contest(now_ms, Cause::OfferTimeout),
+            // The importer may have the flow, or have lost it: we cannot go on.
+            State::Contesting(..) | State::TakingBack(..) => {
+                self.end(ExporterOutput::Reset, Cause::SteeringSilent);
+            }
+            State::Confirming => self.linger(now_ms),
             State::Lingering => {
                 self.output(ExporterOutput::CloseSilently);
                 self.state = State::Done;
@@ -294,42 +261,68 @@ impl Exporter {
         }
     }
 
-    /// Steering follows whom it was told to.
-    fn steered_as_asked(&mut self, now_ms: u64) {
+    /// Steering has no entry for the flow.
+    fn no_entry(&mut self) {
         match self.state {
-            State::TakingBack(_, cause) => self.keep(self.taken_back_epoch(), cause),
-            _ => {
-                self.enter(State::Going, now_ms + self.timeouts.taken_ms);
-                let epoch = self.pointed_epoch();
-                self.output(ExporterOutput::Send(Message::Go { epoch }));
-            }
-        }
-    }
-
-    /// Steering has no entry for the flow and can make none.
-    fn no_room(&mut self, now_ms: u64) {
-        match self.state {
-            // Without an entry the frames come here.
+            State::Introducing => self.keep(self.epoch, Cause::SteeringFull),
+            // Frames without an entry come here, and the importer is mute for ever.
             State::TakingBack(_, cause) if self.is_home => {
                 self.keep(self.taken_back_epoch(), cause);
             }
-            State::TakingBack(..) => self.end(ExporterOutput::Reset, Cause::SteeringFull),
-            _ => self.take_back(now_ms, Cause::SteeringFull),
+            // Whoever got the epoch before the entry went is not known any more.
+            _ => self.end(ExporterOutput::Reset, Cause::SteeringForgot),
         }
     }
 
-    /// Gives up before steering was asked: nothing has happened but that time was lost.
-    fn cancel(&mut self, cause: Cause) {
-        self.output(ExporterOutput::Send(Message::Cancel));
-        self.keep(self.epoch, cause);
+    /// Steering has the flow with the epoch that was asked for, if `as_asked`, or a higher one.
+    fn entry_holds(&mut self, now_ms: u64, as_asked: bool, owner: Owner) {
+        match (self.state, owner) {
+            (State::Introducing, Owner::Exporter) if as_asked => self.freeze(now_ms),
+            // Nothing was offered: the flow's frames are somebody else's, the connection is ours.
+            (State::Introducing, _) => self.keep(self.epoch, Cause::Superseded),
+            (State::Contesting(_, cause), Owner::Exporter) if as_asked => {
+                self.keep(self.claimed_epoch(), cause);
+            }
+            (State::Contesting(..), Owner::Importer) if as_asked => self.confirm(now_ms),
+            (State::TakingBack(_, cause), Owner::Exporter) if as_asked => {
+                self.keep(self.taken_back_epoch(), cause);
+            }
+            _ => self.end(ExporterOutput::CloseSilently, Cause::Superseded),
+        }
     }
 
-    /// Gives up after steering was asked, while the importer is mute.
+    fn freeze(&mut self, now_ms: u64) {
+        self.enter(State::Freezing, now_ms + self.timeouts.freeze_ms);
+        self.output(ExporterOutput::Freeze);
+    }
+
+    /// Takes part in what the importer may have decided already, or may yet.
+    fn contest(&mut self, now_ms: u64, cause: Cause) {
+        let retry = Retry::first(now_ms, &self.timeouts);
+        self.enter(State::Contesting(retry, cause), now_ms + self.timeouts.take_back_ms);
+        self.claim();
+    }
+
+    /// Takes the flow from an importer that has given it up.
     fn take_back(&mut self, now_ms: u64, cause: Cause) {
-        self.output(ExporterOutput::Send(Message::Cancel));
-        let retry = self.first_retry(now_ms);
+        let retry = Retry::first(now_ms, &self.timeouts);
         self.enter(State::TakingBack(retry, cause), now_ms + self.timeouts.take_back_ms);
-        self.point();
+        self.claim();
+    }
+
+    /// The importer has the flow, for good.
+    fn confirm(&mut self, now_ms: u64) {
+        self.enter(State::Confirming, now_ms + self.timeouts.check_ms);
+        self.output(ExporterOutput::CheckReceiveSequence);
+    }
+
+    fn linger(&mut self, now_ms: u64) {
+        self.enter(State::Lingering, now_ms + self.timeouts.linger_ms);
+        self.report_moved();
+    }
+
+    fn report_moved(&mut self) {
+        self.output(ExporterOutput::Report(Outcome::Moved { epoch: self.claimed_epoch() }));
     }
 
     fn keep(&mut self, epoch: u64, cause: Cause) {
@@ -349,27 +342,22 @@ impl Exporter {
         self.deadline_ms = deadline_ms;
     }
 
-    /// The epoch of a `Point` at the importer.
-    fn pointed_epoch(&self) -> u64 {
+    /// The epoch that the importer claims, and we when we contest it.
+    fn claimed_epoch(&self) -> u64 {
         self.epoch + 1
     }
 
-    /// The epoch of a `Point` at us, over that.
+    /// The epoch over that.
     fn taken_back_epoch(&self) -> u64 {
         self.epoch + 2
     }
 
-    fn first_retry(&self, now_ms: u64) -> Retry {
-        let pause_ms = self.timeouts.point_pause_ms;
-        Retry { at_ms: now_ms + pause_ms, pause_ms }
-    }
-
-    fn point(&mut self) {
-        let (owner, epoch) = match self.state {
-            State::TakingBack(..) => (Owner::Exporter, self.taken_back_epoch()),
-            _ => (Owner::Importer, self.pointed_epoch()),
+    fn claim(&mut self) {
+        let epoch = match self.state {
+            State::TakingBack(..) => self.taken_back_epoch(),
+            _ => self.claimed_epoch(),
         };
-        self.output(ExporterOutput::Point { owner, epoch });
+        self.output(ExporterOutput::Claim { epoch });
     }
 
     fn output(&mut self, output: ExporterOutput) {

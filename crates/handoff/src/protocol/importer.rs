@@ -1,6 +1,6 @@
 //! The owner that takes a connection over; [`crate::protocol`] has the conversation.
 
-use super::{Cause, Message, OUTPUTS_MAX, Outcome, Refusal, Timeouts};
+use super::{Cause, Message, OUTPUTS_MAX, Outcome, Owner, Refusal, Retry, Steered, Timeouts};
 use crate::SecretBytes;
 use std::collections::VecDeque;
 
@@ -18,13 +18,17 @@ pub struct Importer {
 enum State {
     /// The shell makes the socket.
     Importing,
-    /// The socket exists, mute, and must stay so.
-    Waiting,
+    /// The socket exists, mute, and must stay so until steering says that the flow is ours.
+    Claiming { epoch: u64, retry: Retry },
     /// The connection is ours; the shell brings the socket to life.
-    Leaving { epoch: u64 },
-    /// It serves. Remembered for a while, to answer again.
+    Leaving {
+        epoch: u64,
+        /// The exporter has said that nobody can go on.
+        is_cut: bool,
+    },
+    /// It serves. Remembered for a while, in case that the exporter has more to say.
     Serving,
-    /// Nothing was sent and nothing will be. Remembered for a while, to refuse a late `Go`.
+    /// Nothing was sent and nothing will be.
     Dropped,
     /// The socket was reset. Nobody goes on.
     Broken,
@@ -37,6 +41,12 @@ enum State {
 pub enum ImporterOutput {
     /// Decode the image, make the socket in repair mode, then call [`Importer::handle_imported`].
     Import(SecretBytes),
+    /// Claim the flow for this host; steering's answer goes to [`Importer::handle_steered`], if one
+    /// comes.
+    Claim {
+        /// Over an entry of a lower epoch.
+        epoch: u64,
+    },
     /// Send a message to the exporter.
     Send(Message),
     /// Leave repair mode, with a window probe that starts the client again, then call
@@ -49,7 +59,7 @@ pub enum ImporterOutput {
     },
     /// Close the socket in repair mode, if there is one: no segment leaves.
     CloseSilently,
-    /// Close the socket, whatever its state, with a reset.
+    /// Close the socket, whatever its state and whoever serves it, with a reset.
     Reset,
     /// How it ended.
     Report(Outcome),
@@ -70,48 +80,63 @@ impl Importer {
         }
     }
 
-    /// The socket exists, or why it cannot.
-    pub fn handle_imported(&mut self, now_ms: u64, result: Result<(), Refusal>) {
+    /// The socket exists, and the image had this epoch; or why it cannot.
+    pub fn handle_imported(&mut self, now_ms: u64, result: Result<u64, Refusal>) {
         match (self.state, result) {
-            (State::Importing, Ok(())) => {
-                self.enter(State::Waiting, now_ms + self.timeouts.go_ms);
-                self.output(ImporterOutput::Send(Message::Imported));
+            (State::Importing, Ok(image_epoch)) => {
+                let (epoch, retry) = (image_epoch + 1, Retry::first(now_ms, &self.timeouts));
+                self.enter(State::Claiming { epoch, retry }, now_ms + self.timeouts.claim_ms);
+                self.output(ImporterOutput::Claim { epoch });
             }
             (State::Importing, Err(reason)) => {
-                self.refuse(now_ms, reason, Cause::Refused(reason));
+                self.refuse(now_ms, reason, false, Cause::Refused(reason));
             }
             // Dropped while it was made.
-            (State::Dropped | State::Done, Ok(())) => self.output(ImporterOutput::CloseSilently),
+            (State::Dropped | State::Done, Ok(_)) => self.output(ImporterOutput::CloseSilently),
             _ => {}
+        }
+    }
+
+    /// Steering answered.
+    pub fn handle_steered(&mut self, now_ms: u64, steered: Steered) {
+        let State::Claiming { epoch, .. } = self.state else { return };
+        let is_ours = steered.owner == Owner::Importer && steered.epoch == epoch;
+        if is_ours {
+            let state = State::Leaving { epoch, is_cut: false };
+            self.enter(state, now_ms + self.timeouts.leave_ms);
+            self.output(ImporterOutput::LeaveRepair);
+        } else if steered.owner == Owner::Nobody && steered.answers_epoch == epoch {
+            self.refuse(now_ms, Refusal::FlowForgotten, true, Cause::SteeringForgot);
+        } else if steered.owner != Owner::Nobody && steered.epoch >= epoch {
+            self.refuse(now_ms, Refusal::Superseded, true, Cause::Superseded);
         }
     }
 
     /// The exporter said something.
     pub fn handle_message(&mut self, now_ms: u64, message: &Message) {
-        match (message, self.state) {
-            (Message::Go { epoch }, State::Waiting) => {
-                let state = State::Leaving { epoch: *epoch };
-                self.enter(state, now_ms + self.timeouts.leave_ms);
-                self.output(ImporterOutput::LeaveRepair);
+        if *message != Message::Cut {
+            return;
+        }
+        match &mut self.state {
+            State::Importing | State::Claiming { .. } => {
+                self.drop_silently(now_ms, Cause::ReceiveSequenceMoved);
             }
-            (Message::Go { .. }, State::Serving) => {
-                self.output(ImporterOutput::Send(Message::Taken));
+            State::Leaving { is_cut, .. } => *is_cut = true,
+            State::Serving => {
+                self.output(ImporterOutput::Reset);
+                self.enter(State::Broken, now_ms + self.timeouts.remember_ms);
             }
-            (Message::Go { .. }, State::Dropped) => {
-                let reason = Refusal::Expired;
-                self.output(ImporterOutput::Send(Message::Refused { reason }));
-            }
-            (Message::Cancel, State::Importing | State::Waiting) => {
-                self.drop_silently(now_ms, Cause::Cancelled);
-            }
-            _ => {}
+            State::Dropped | State::Broken | State::Done => {}
         }
     }
 
     /// The socket has left repair mode and is alive, or it could not and is mute as before.
     pub fn handle_left_repair(&mut self, now_ms: u64, alive: bool) {
         match self.state {
-            State::Leaving { epoch } if alive => {
+            State::Leaving { is_cut: true, .. } if alive => {
+                self.break_off(now_ms, Cause::ReceiveSequenceMoved);
+            }
+            State::Leaving { epoch, .. } if alive => {
                 self.output(ImporterOutput::Send(Message::Taken));
                 self.output(ImporterOutput::Serve { epoch });
                 self.output(ImporterOutput::Report(Outcome::Moved { epoch }));
@@ -119,34 +144,32 @@ impl Importer {
             }
             State::Leaving { .. } => {
                 let reason = Refusal::Kernel;
-                self.refuse(now_ms, reason, Cause::Refused(reason));
+                self.refuse(now_ms, reason, true, Cause::Refused(reason));
             }
             _ => {}
         }
     }
 
-    /// The channel to the exporter broke. Before `Go`, it may have taken the connection back.
-    pub fn handle_channel_lost(&mut self, now_ms: u64) {
-        if matches!(self.state, State::Importing | State::Waiting) {
-            self.drop_silently(now_ms, Cause::ChannelLost);
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        if now_ms >= self.deadline_ms {
+            self.deadline_passed(now_ms);
+        } else if let State::Claiming { epoch, retry } = &mut self.state
+            && retry.is_due(now_ms, &self.timeouts)
+        {
+            let epoch = *epoch;
+            self.output(ImporterOutput::Claim { epoch });
         }
     }
 
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now_ms: u64) {
-        if now_ms < self.deadline_ms {
-            return;
-        }
+    fn deadline_passed(&mut self, now_ms: u64) {
         match self.state {
-            State::Importing => self.refuse(now_ms, Refusal::Expired, Cause::ImportTimeout),
-            State::Waiting => self.refuse(now_ms, Refusal::Expired, Cause::GoTimeout),
-            // Nobody knows whether it is still mute: not a case for `Refused`.
-            State::Leaving { .. } => {
-                self.output(ImporterOutput::Reset);
-                let cause = Cause::LeaveTimeout;
-                self.output(ImporterOutput::Report(Outcome::Ended { cause }));
-                self.enter(State::Broken, now_ms + self.timeouts.remember_ms);
+            State::Importing => self.refuse(now_ms, Refusal::Expired, false, Cause::ImportTimeout),
+            State::Claiming { .. } => {
+                self.refuse(now_ms, Refusal::SteeringSilent, true, Cause::SteeringSilent);
             }
+            // Nobody knows whether it is still mute: not a case for `Refused`.
+            State::Leaving { .. } => self.break_off(now_ms, Cause::LeaveTimeout),
             State::Serving | State::Dropped | State::Broken => self.state = State::Done,
             State::Done => {}
         }
@@ -159,7 +182,11 @@ impl Importer {
 
     /// When to call [`Importer::handle_timeout`]; never if the move is forgotten.
     pub fn poll_timeout(&self) -> Option<u64> {
-        (self.state != State::Done).then_some(self.deadline_ms)
+        match self.state {
+            State::Done => None,
+            State::Claiming { retry, .. } => Some(retry.at_ms.min(self.deadline_ms)),
+            _ => Some(self.deadline_ms),
+        }
     }
 
     /// Whether the machine can be forgotten, once no import is under way.
@@ -167,15 +194,22 @@ impl Importer {
         self.state == State::Done && self.outputs.is_empty()
     }
 
-    fn refuse(&mut self, now_ms: u64, reason: Refusal, cause: Cause) {
+    fn refuse(&mut self, now_ms: u64, reason: Refusal, claimed: bool, cause: Cause) {
         self.drop_silently(now_ms, cause);
-        self.output(ImporterOutput::Send(Message::Refused { reason }));
+        self.output(ImporterOutput::Send(Message::Refused { reason, claimed }));
     }
 
     fn drop_silently(&mut self, now_ms: u64, cause: Cause) {
         self.output(ImporterOutput::CloseSilently);
         self.output(ImporterOutput::Report(Outcome::Ended { cause }));
         self.enter(State::Dropped, now_ms + self.timeouts.remember_ms);
+    }
+
+    /// Ends a connection that is ours, before it is served.
+    fn break_off(&mut self, now_ms: u64, cause: Cause) {
+        self.output(ImporterOutput::Reset);
+        self.output(ImporterOutput::Report(Outcome::Ended { cause }));
+        self.enter(State::Broken, now_ms + self.timeouts.remember_ms);
     }
 
     fn enter(&mut self, state: State, deadline_ms: u64) {

@@ -14,11 +14,9 @@ const HEADER_BYTES_MAX: usize = 32;
 pub const MESSAGE_BYTES_MAX: usize = IMAGE_BYTES_MAX + HEADER_BYTES_MAX;
 
 const OFFER: u8 = 1;
-const IMPORTED: u8 = 2;
-const REFUSED: u8 = 3;
-const CANCEL: u8 = 4;
-const GO: u8 = 5;
-const TAKEN: u8 = 6;
+const REFUSED: u8 = 2;
+const TAKEN: u8 = 3;
+const CUT: u8 = 4;
 
 /// Names a move on its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,22 +30,17 @@ pub enum Message {
         /// An encoded [`ConnectionImage`](crate::image::ConnectionImage).
         image: SecretBytes,
     },
-    /// Its socket exists here, mute.
-    Imported,
-    /// It does not, and never sends a byte.
+    /// The importer does not serve it, and never sends a byte.
     Refused {
         /// Why.
         reason: Refusal,
+        /// It may have claimed the flow.
+        claimed: bool,
     },
-    /// Drop it silently.
-    Cancel,
-    /// It is yours.
-    Go {
-        /// The flow's epoch at steering.
-        epoch: u64,
-    },
-    /// It is mine.
+    /// The importer serves it.
     Taken,
+    /// The exporter's kernel has acknowledged bytes that the image does not have: nobody can go on.
+    Cut,
 }
 
 /// Why an importer does not take a connection.
@@ -75,11 +68,20 @@ pub enum Refusal {
     /// The host can import no connections.
     #[error("it cannot import connections")]
     Unsupported = 7,
+    /// Steering did not answer its claim.
+    #[error("steering did not answer it")]
+    SteeringSilent = 8,
+    /// Steering does not know the flow any more.
+    #[error("steering has forgotten the flow")]
+    FlowForgotten = 9,
+    /// Steering follows somebody else.
+    #[error("steering follows somebody else")]
+    Superseded = 10,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Draining,
         Self::Full,
         Self::InvalidImage,
@@ -87,6 +89,9 @@ impl Refusal {
         Self::Kernel,
         Self::Expired,
         Self::Unsupported,
+        Self::SteeringSilent,
+        Self::FlowForgotten,
+        Self::Superseded,
     ];
 }
 
@@ -99,12 +104,6 @@ pub enum MessageError {
     /// A field is wrong.
     #[error("bad hand-off message: {0}")]
     Field(#[from] FieldError),
-}
-
-/// The answer to a message of a move that nobody here knows, if it wants one: whoever has imported
-/// a forgotten connection shall not wait for its deadline.
-pub fn answer_unknown(message: &Message) -> Option<Message> {
-    matches!(message, Message::Imported).then_some(Message::Cancel)
 }
 
 impl Message {
@@ -146,32 +145,27 @@ impl Message {
                 out.u8(OFFER);
                 out.bytes(image);
             }
-            Self::Imported => out.u8(IMPORTED),
-            Self::Refused { reason } => {
+            Self::Refused { reason, claimed } => {
                 out.u8(REFUSED);
                 out.u8(*reason as u8);
-            }
-            Self::Cancel => out.u8(CANCEL),
-            Self::Go { epoch } => {
-                out.u8(GO);
-                out.u64(*epoch);
+                out.flag(*claimed);
             }
             Self::Taken => out.u8(TAKEN),
+            Self::Cut => out.u8(CUT),
         }
     }
 
     fn read(from: &mut Decoder<'_>) -> Result<Self, FieldError> {
         Ok(match from.u8("kind")? {
             OFFER => Self::Offer { image: from.bytes("image", IMAGE_BYTES_MAX)?.into() },
-            IMPORTED => Self::Imported,
             REFUSED => {
                 let code = from.u8("reason")?;
                 let reason = Refusal::ALL.into_iter().find(|reason| *reason as u8 == code);
-                Self::Refused { reason: reason.ok_or(FieldError::invalid("reason", "is unknown"))? }
+                let reason = reason.ok_or(FieldError::invalid("reason", "is unknown"))?;
+                Self::Refused { reason, claimed: from.flag("claimed")? }
             }
-            CANCEL => Self::Cancel,
-            GO => Self::Go { epoch: from.u64("epoch")? },
             TAKEN => Self::Taken,
+            CUT => Self::Cut,
             _ => return Err(FieldError::invalid("kind", "is unknown")),
         })
     }

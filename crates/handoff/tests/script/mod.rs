@@ -5,29 +5,39 @@ mod text;
 use ashlar_handoff::{
     SecretBytes,
     protocol::{
-        Exporter, ExporterOutput, Importer, ImporterOutput, Message, Owner, Refusal, Steered,
-        Timeouts, answer_unknown,
+        Cause, Exporter, ExporterOutput, Importer, ImporterOutput, Message, Owner, Refusal,
+        Steered, Timeouts,
     },
 };
 use std::collections::VecDeque;
 
+/// The flow's epoch when a move begins.
+const EPOCH: u64 = 7;
+
 /// What a move does when nothing goes wrong, and what is reached by it.
 const STEPS: [(&str, &str); 11] = [
+    ("deliver E S", "known"),
+    ("deliver S E", "freezing"),
     ("freeze ok", "frozen"),
     ("export ok", "exported"),
     ("deliver E I", "offered"),
-    ("import ok", "imported"),
-    ("deliver I E", "checking"),
-    ("check same", "pointing"),
-    ("deliver E S", "pointed"),
-    ("deliver S E", "going"),
-    ("deliver E I", "leaving"),
+    ("import ok", "claiming"),
+    ("deliver I S", "claimed"),
+    ("deliver S I", "leaving"),
     ("leave ok", "serving"),
     ("deliver I E", "taken"),
+    ("check same", "lingering"),
 ];
 
 /// The most that can happen in one command.
 const EVENTS_MAX: usize = 1_000;
+
+/// Asks steering to follow whoever asks.
+#[derive(Clone, Copy)]
+struct Request {
+    makes_an_entry: bool,
+    epoch: u64,
+}
 
 #[derive(Default)]
 pub(crate) struct World {
@@ -36,8 +46,10 @@ pub(crate) struct World {
     importer: Option<Importer>,
     exporter_to_importer: VecDeque<Message>,
     importer_to_exporter: VecDeque<Message>,
-    exporter_to_steering: VecDeque<(Owner, u64)>,
+    exporter_to_steering: VecDeque<Request>,
+    importer_to_steering: VecDeque<Request>,
     steering_to_exporter: VecDeque<Steered>,
+    steering_to_importer: VecDeque<Steered>,
     /// The flow's entry.
     entry: Option<(u64, Owner)>,
     /// Steering makes no new entries.
@@ -65,8 +77,8 @@ impl World {
                 self.entry = Some((epoch.parse().unwrap(), text::owner_named(owner)));
             }
             ["S", "forgets"] => self.entry = None,
-            ["delay", "E", "S"] => self.exporter_to_steering.rotate_left(1),
-            ["lose", "all", "E", "S"] => self.exporter_to_steering.clear(),
+            ["delay", from, "S"] => self.requests(from).rotate_left(1),
+            ["lose", "all", from, "S"] => self.requests(from).clear(),
             ["status"] => self.status(),
             _ => self.shell(&words),
         }
@@ -76,9 +88,8 @@ impl World {
 
     fn begin(&mut self, options: &[&str]) {
         let away = options.contains(&"away");
-        let epoch = 7;
-        self.entry = away.then_some((epoch, Owner::Exporter));
-        self.exporter = Some(Exporter::new(self.now_ms, epoch, !away, Timeouts::default()));
+        self.entry = away.then_some((EPOCH, Owner::Exporter));
+        self.exporter = Some(Exporter::new(self.now_ms, EPOCH, !away, Timeouts::default()));
     }
 
     /// What the two shells and the operator do.
@@ -89,10 +100,15 @@ impl World {
         match words {
             ["freeze", result] => exporter.unwrap().handle_frozen(now_ms, succeeds(result)),
             ["export", result] => {
-                let image = succeeds(result).then(|| SecretBytes::from(&b"image"[..]));
+                let image = match *result {
+                    "ok" => Ok(SecretBytes::from(&b"image"[..])),
+                    "fails" => Err(Cause::NotExported),
+                    "moved" => Err(Cause::ReceiveSequenceMoved),
+                    _ => panic!("neither ok nor fails nor moved: {result}"),
+                };
                 exporter.unwrap().handle_exported(now_ms, image);
             }
-            ["import", "ok"] => importer.unwrap().handle_imported(now_ms, Ok(())),
+            ["import", "ok"] => importer.unwrap().handle_imported(now_ms, Ok(EPOCH)),
             ["import", "fails"] => {
                 importer.unwrap().handle_imported(now_ms, Err(Refusal::Kernel));
             }
@@ -108,7 +124,13 @@ impl World {
 
     fn reach(&mut self, goal: &str) {
         for (step, reached) in STEPS {
-            let told = self.perform(step);
+            let is_done = match reached {
+                // Only who gets the frames of unknown flows introduces one.
+                "known" => self.exporter_to_steering.is_empty(),
+                "freezing" => self.steering_to_exporter.is_empty(),
+                _ => false,
+            };
+            let told = if is_done { Vec::new() } else { self.perform(step) };
             self.told.extend(told);
             if reached == goal {
                 return;
@@ -141,20 +163,45 @@ impl World {
         self.now_ms = end_ms;
     }
 
+    /// What is on its way to steering from one of the owners.
+    fn requests(&mut self, from: &str) -> &mut VecDeque<Request> {
+        match from {
+            "E" => &mut self.exporter_to_steering,
+            "I" => &mut self.importer_to_steering,
+            _ => panic!("no way from {from} to S"),
+        }
+    }
+
+    /// What is on its way from steering to one of the owners.
+    fn answers(&mut self, to: &str) -> &mut VecDeque<Steered> {
+        match to {
+            "E" => &mut self.steering_to_exporter,
+            "I" => &mut self.steering_to_importer,
+            _ => panic!("no way from S to {to}"),
+        }
+    }
+
     fn lose(&mut self, from: &str, to: &str) {
         match (from, to) {
             ("E", "I") => drop(self.exporter_to_importer.pop_front().unwrap()),
             ("I", "E") => drop(self.importer_to_exporter.pop_front().unwrap()),
-            ("E", "S") => drop(self.exporter_to_steering.pop_front().unwrap()),
-            ("S", "E") => drop(self.steering_to_exporter.pop_front().unwrap()),
+            (from, "S") => drop(self.requests(from).pop_front().unwrap()),
+            ("S", to) => drop(self.answers(to).pop_front().unwrap()),
             _ => panic!("no way from {from} to {to}"),
         }
     }
 
     fn repeat(&mut self, from: &str, to: &str) {
         match (from, to) {
-            ("E", "S") => self.exporter_to_steering.push_back(self.exporter_to_steering[0]),
-            ("S", "E") => self.steering_to_exporter.push_back(self.steering_to_exporter[0]),
+            (from, "S") => {
+                let requests = self.requests(from);
+                assert!(!requests[0].makes_an_entry, "steering sees it once");
+                requests.push_back(requests[0]);
+            }
+            ("S", to) => {
+                let answers = self.answers(to);
+                answers.push_back(answers[0]);
+            }
             _ => panic!("the way from {from} to {to} repeats nothing"),
         }
     }
@@ -174,40 +221,46 @@ impl World {
             }
             ("I", "E") => {
                 let message = self.importer_to_exporter.pop_front().unwrap();
-                match &mut self.exporter {
-                    Some(exporter) => exporter.handle_message(now_ms, &message),
-                    None => self.exporter_to_importer.extend(answer_unknown(&message)),
+                if let Some(exporter) = &mut self.exporter {
+                    exporter.handle_message(now_ms, &message);
                 }
             }
-            ("E", "S") => self.steer(),
+            ("E", "S") => self.steer("E", Owner::Exporter),
+            ("I", "S") => self.steer("I", Owner::Importer),
             ("S", "E") => {
                 let steered = self.steering_to_exporter.pop_front().unwrap();
                 self.exporter.as_mut().unwrap().handle_steered(now_ms, steered);
+            }
+            ("S", "I") => {
+                let steered = self.steering_to_importer.pop_front().unwrap();
+                self.importer.as_mut().unwrap().handle_steered(now_ms, steered);
             }
             _ => panic!("no way from {from} to {to}"),
         }
     }
 
-    /// Steering: absolute, newer epochs win, the answer is the state.
-    fn steer(&mut self) {
-        let (owner, epoch) = self.exporter_to_steering.pop_front().unwrap();
-        match self.entry {
-            None if self.full => {}
-            Some((held_epoch, _)) if held_epoch >= epoch => {}
-            _ => self.entry = Some((epoch, owner)),
+    /// Steering: absolute, newer epochs win, claims make no entry, the answer is the state.
+    fn steer(&mut self, asker: &str, owner: Owner) {
+        let Request { makes_an_entry, epoch } = self.requests(asker).pop_front().unwrap();
+        let follows = match self.entry {
+            None => makes_an_entry && !self.full,
+            Some((held_epoch, _)) => held_epoch < epoch,
+        };
+        if follows {
+            self.entry = Some((epoch, owner));
         }
         let (held_epoch, owner) = self.entry.unwrap_or((0, Owner::Nobody));
         let steered = Steered { answers_epoch: epoch, epoch: held_epoch, owner };
-        self.told.push(text::steered(&steered));
-        self.steering_to_exporter.push_back(steered);
+        self.told.push(text::steered(asker, &steered));
+        self.answers(asker).push_back(steered);
     }
 
+    /// The importer goes on without its channel.
     fn break_channel(&mut self) {
         self.exporter_to_importer.clear();
         self.importer_to_exporter.clear();
         let now_ms = self.now_ms;
         self.exporter.iter_mut().for_each(|exporter| exporter.handle_channel_lost(now_ms));
-        self.importer.iter_mut().for_each(|importer| importer.handle_channel_lost(now_ms));
     }
 
     fn drain(&mut self) {
@@ -215,16 +268,23 @@ impl World {
             self.told.push(text::exporter_output(&output));
             match output {
                 ExporterOutput::Send(message) => self.exporter_to_importer.push_back(message),
-                ExporterOutput::Point { owner, epoch } => {
-                    self.exporter_to_steering.push_back((owner, epoch));
+                ExporterOutput::Introduce { epoch } => {
+                    self.exporter_to_steering.push_back(Request { makes_an_entry: true, epoch });
+                }
+                ExporterOutput::Claim { epoch } => {
+                    self.exporter_to_steering.push_back(Request { makes_an_entry: false, epoch });
                 }
                 _ => {}
             }
         }
         while let Some(output) = self.importer.as_mut().and_then(Importer::poll_output) {
             self.told.push(text::importer_output(&output));
-            if let ImporterOutput::Send(message) = output {
-                self.importer_to_exporter.push_back(message);
+            match output {
+                ImporterOutput::Send(message) => self.importer_to_exporter.push_back(message),
+                ImporterOutput::Claim { epoch } => {
+                    self.importer_to_steering.push_back(Request { makes_an_entry: false, epoch });
+                }
+                _ => {}
             }
         }
     }

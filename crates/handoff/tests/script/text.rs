@@ -8,9 +8,8 @@ pub(crate) fn exporter_output(output: &ExporterOutput) -> String {
         ExporterOutput::Export => "E exports its socket".into(),
         ExporterOutput::Send(text) => format!("E -> I: {}", message(text)),
         ExporterOutput::CheckReceiveSequence => "E checks its receive sequence".into(),
-        ExporterOutput::Point { owner: to, epoch } => {
-            format!("E -> S: point at {}, epoch {epoch}", owner(*to))
-        }
+        ExporterOutput::Introduce { epoch } => format!("E -> S: introduce, epoch {epoch}"),
+        ExporterOutput::Claim { epoch } => format!("E -> S: claim, epoch {epoch}"),
         ExporterOutput::Thaw => "E thaws its socket".into(),
         ExporterOutput::Reset => "E resets the client".into(),
         ExporterOutput::CloseSilently => "E closes its socket silently".into(),
@@ -21,6 +20,7 @@ pub(crate) fn exporter_output(output: &ExporterOutput) -> String {
 pub(crate) fn importer_output(output: &ImporterOutput) -> String {
     match output {
         ImporterOutput::Import(_) => "I imports a socket".into(),
+        ImporterOutput::Claim { epoch } => format!("I -> S: claim, epoch {epoch}"),
         ImporterOutput::Send(text) => format!("I -> E: {}", message(text)),
         ImporterOutput::LeaveRepair => "I leaves repair mode".into(),
         ImporterOutput::Serve { epoch } => format!("I serves, epoch {epoch}"),
@@ -30,15 +30,13 @@ pub(crate) fn importer_output(output: &ImporterOutput) -> String {
     }
 }
 
-pub(crate) fn steered(steered: &Steered) -> String {
+pub(crate) fn steered(asker: &str, steered: &Steered) -> String {
+    let to = format!("(to epoch {})", steered.answers_epoch);
     match steered.owner {
-        Owner::Nobody => format!("S -> E: no room (to epoch {})", steered.answers_epoch),
-        to => format!(
-            "S -> E: follows {}, epoch {} (to epoch {})",
-            owner(to),
-            steered.epoch,
-            steered.answers_epoch
-        ),
+        Owner::Nobody => format!("S -> {asker}: knows no entry {to}"),
+        follows => {
+            format!("S -> {asker}: follows {}, epoch {} {to}", owner(follows), steered.epoch)
+        }
     }
 }
 
@@ -59,11 +57,10 @@ pub(crate) fn owner_named(name: &str) -> Owner {
 fn message(message: &Message) -> String {
     match message {
         Message::Offer { .. } => "offer".into(),
-        Message::Imported => "imported".into(),
-        Message::Refused { reason } => format!("refused, {reason}"),
-        Message::Cancel => "cancel".into(),
-        Message::Go { epoch } => format!("go, epoch {epoch}"),
+        Message::Refused { reason, claimed: false } => format!("refused, {reason}"),
+        Message::Refused { reason, claimed: true } => format!("refused after a claim, {reason}"),
         Message::Taken => "taken".into(),
+        Message::Cut => "cut".into(),
     }
 }
 

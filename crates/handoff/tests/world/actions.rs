@@ -1,6 +1,6 @@
 //! What can happen next in a world.
 
-use super::{Action, World};
+use super::{Action, Asker, World};
 use ashlar_handoff::protocol::Importer;
 
 impl World {
@@ -33,7 +33,10 @@ impl World {
             actions.push(Action::ExporterLearnsOfTheBreak);
         }
         if self.channel_broken && !self.importer_cut && self.importer_alive {
-            actions.push(Action::ImporterLearnsOfTheBreak);
+            actions.push(Action::ImporterIsCutOff);
+        }
+        if self.faults.returns && self.served && self.exporter_alive {
+            actions.push(Action::FlowReturns);
         }
         if self.faults.memory_losses > 0 && self.steering_alive {
             actions.push(Action::SteeringForgets);
@@ -56,12 +59,21 @@ impl World {
             if self.exporter_alive {
                 let indexes = 0..self.to_exporter.len();
                 actions.extend(indexes.map(|index| Action::ToExporter { index, stays }));
-                let indexes = 0..self.from_steering.len();
-                actions.extend(indexes.map(|index| Action::FromSteering { index, stays }));
             }
-            if self.steering_alive {
-                let indexes = 0..self.to_steering.len();
-                actions.extend(indexes.map(|index| Action::ToSteering { index, stays }));
+            let heard = |asker| match asker {
+                Asker::Exporter => self.exporter_alive,
+                Asker::Importer => self.importer_alive,
+            };
+            for (index, (asker, _)) in self.from_steering.iter().enumerate() {
+                if heard(*asker) {
+                    actions.push(Action::FromSteering { index, stays });
+                }
+            }
+            for (index, request) in self.to_steering.iter().enumerate() {
+                // One that makes an entry travels in one copy.
+                if self.steering_alive && !(stays && request.makes_an_entry) {
+                    actions.push(Action::ToSteering { index, stays });
+                }
             }
         }
     }

@@ -17,6 +17,8 @@ pub(crate) struct Faults {
     pub(crate) cancellations: u8,
     /// So many steps of the shells fail.
     pub(crate) failures: u8,
+    /// The importer gives the connection back whenever it has it.
+    pub(crate) returns: bool,
     /// Steering has no room.
     pub(crate) is_full: bool,
 }
@@ -30,6 +32,7 @@ impl Faults {
         breaks: 0,
         cancellations: 0,
         failures: 0,
+        returns: false,
         is_full: false,
     };
 }
@@ -40,4 +43,6 @@ pub(crate) enum Shell {
     Dutiful,
     ThawsInsteadOfResetting,
     ServesInsteadOfClosing,
+    /// As a client does that asks steering again until it is answered.
+    IntroducesTwice,
 }

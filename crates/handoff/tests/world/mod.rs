@@ -9,29 +9,28 @@ pub(crate) use faults::{Faults, Shell};
 use ashlar_handoff::{
     SecretBytes,
     protocol::{
-        Exporter, ExporterOutput, Importer, ImporterOutput, Message, Outcome, Owner, Refusal,
-        Steered, Timeouts, answer_unknown,
+        Cause, Exporter, ExporterOutput, Importer, ImporterOutput, Message, Outcome, Owner,
+        Refusal, Steered, Timeouts,
     },
 };
 
 const EPOCH: u64 = 1;
 /// The most copies of one message under way: more tell nothing new.
 const COPIES_MAX: usize = 2;
-/// Two `Point`s fit before each deadline.
+/// Two claims fit before each deadline.
 const TIMEOUTS: Timeouts = Timeouts {
+    introduce_ms: 2,
     freeze_ms: 2,
     export_ms: 2,
-    offer_ms: 2,
+    offer_ms: 4,
     check_ms: 2,
-    point_ms: 2,
-    point_pause_ms: 1,
-    point_pause_max_ms: 1,
     take_back_ms: 2,
-    taken_ms: 2,
     linger_ms: 2,
-    import_ms: 4,
-    go_ms: 4,
-    leave_ms: 4,
+    import_ms: 1,
+    claim_ms: 2,
+    claim_pause_ms: 1,
+    claim_pause_max_ms: 1,
+    leave_ms: 1,
     remember_ms: 4,
 };
 
@@ -52,6 +51,21 @@ pub(crate) enum Task {
     Check,
     Import,
     Leave,
+}
+
+/// Who asks steering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Asker {
+    Exporter,
+    Importer,
+}
+
+/// Asks steering to follow the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Request {
+    asker: Asker,
+    makes_an_entry: bool,
+    epoch: u64,
 }
 
 /// What happens next.
@@ -82,7 +96,9 @@ pub(crate) enum Action {
     Cancel,
     Break,
     ExporterLearnsOfTheBreak,
-    ImporterLearnsOfTheBreak,
+    ImporterIsCutOff,
+    /// The importer has served the connection and gives it back.
+    FlowReturns,
     SteeringForgets,
     SteeringDies,
     /// It dies once it has performed so many of the outputs of what happens.
@@ -112,8 +128,8 @@ pub(crate) struct World {
     tasks: Vec<Task>,
     to_importer: Vec<Message>,
     to_exporter: Vec<Message>,
-    to_steering: Vec<(Owner, u64)>,
-    from_steering: Vec<Steered>,
+    to_steering: Vec<Request>,
+    from_steering: Vec<(Asker, Steered)>,
     channel_broken: bool,
     exporter_cut: bool,
     importer_cut: bool,
@@ -193,8 +209,10 @@ impl World {
         self.forget_what_nobody_gets();
         self.to_importer.sort_by_key(rank);
         self.to_exporter.sort_by_key(rank);
-        self.to_steering.sort_by_key(|(_, epoch)| *epoch);
-        self.from_steering.sort_by_key(|steered| (steered.answers_epoch, steered.epoch));
+        self.to_steering.sort();
+        self.from_steering.sort_by_key(|(asker, steered)| {
+            (*asker, steered.answers_epoch, steered.epoch, steered.owner as u8)
+        });
         self.tasks.sort_by_key(|task| *task as u8);
     }
 
@@ -202,7 +220,10 @@ impl World {
     fn forget_what_nobody_gets(&mut self) {
         if !self.exporter_alive {
             self.to_exporter.clear();
-            self.from_steering.clear();
+            self.from_steering.retain(|(asker, _)| *asker == Asker::Importer);
+        }
+        if !self.importer_alive {
+            self.from_steering.retain(|(asker, _)| *asker == Asker::Exporter);
         }
         if !self.importer_alive || self.importer_cut {
             self.to_importer.clear();
@@ -225,20 +246,22 @@ impl World {
             }
             Action::ToExporter { index, stays } => {
                 let message = take(&mut self.to_exporter, index, stays, &mut self.faults);
-                if self.exporter.is_finished() && !stays {
-                    // Some shells forget what is finished at once.
-                    self.send_to_importer(answer_unknown(&message));
-                } else {
-                    self.exporter.handle_message(self.exporter_now_ms, &message);
-                }
+                self.exporter.handle_message(self.exporter_now_ms, &message);
             }
             Action::ToSteering { index, stays } => {
-                let (owner, epoch) = take(&mut self.to_steering, index, stays, &mut self.faults);
-                self.steer(owner, epoch);
+                let request = take(&mut self.to_steering, index, stays, &mut self.faults);
+                self.steer(request);
             }
             Action::FromSteering { index, stays } => {
-                let steered = take(&mut self.from_steering, index, stays, &mut self.faults);
-                self.exporter.handle_steered(self.exporter_now_ms, steered);
+                match take(&mut self.from_steering, index, stays, &mut self.faults) {
+                    (Asker::Exporter, steered) => {
+                        self.exporter.handle_steered(self.exporter_now_ms, steered);
+                    }
+                    (Asker::Importer, steered) => {
+                        let importer = self.importer.as_mut().unwrap();
+                        importer.handle_steered(self.importer_now_ms, steered);
+                    }
+                }
             }
             Action::ExporterDeadline => {
                 self.exporter_now_ms = self.exporter.poll_timeout().unwrap();
@@ -261,11 +284,10 @@ impl World {
                 self.exporter_cut = true;
                 self.exporter.handle_channel_lost(self.exporter_now_ms);
             }
-            Action::ImporterLearnsOfTheBreak => {
-                self.importer_cut = true;
-                if let Some(importer) = &mut self.importer {
-                    importer.handle_channel_lost(self.importer_now_ms);
-                }
+            Action::ImporterIsCutOff => self.importer_cut = true,
+            Action::FlowReturns => {
+                self.faults.returns = false;
+                self.exporter.handle_flow_returned();
             }
             Action::SteeringForgets => {
                 self.faults.memory_losses -= 1;
@@ -297,14 +319,14 @@ impl World {
             }
             Task::Export => {
                 let image = succeeds.then(|| SecretBytes::from(&b"image"[..]));
-                self.exporter.handle_exported(now_ms, image);
+                self.exporter.handle_exported(now_ms, image.ok_or(Cause::NotExported));
             }
             Task::Check => self.exporter.handle_receive_sequence(now_ms, !succeeds),
             Task::Import => {
                 if succeeds {
                     self.importer_socket = Socket::Mute;
                 }
-                let result = if succeeds { Ok(()) } else { Err(Refusal::Kernel) };
+                let result = if succeeds { Ok(EPOCH) } else { Err(Refusal::Kernel) };
                 importer.unwrap().handle_imported(self.importer_now_ms, result);
             }
             Task::Leave => {
@@ -328,15 +350,22 @@ impl World {
     }
 
     /// Steering: absolute, newer epochs win, the answer is the state.
-    fn steer(&mut self, owner: Owner, epoch: u64) {
-        match self.entry {
-            None if self.faults.is_full => {}
-            Some((held_epoch, _)) if held_epoch >= epoch => {}
-            _ => self.entry = Some((epoch, owner)),
+    fn steer(&mut self, request: Request) {
+        let Request { asker, makes_an_entry, epoch } = request;
+        let may_change = match self.entry {
+            None => makes_an_entry && !self.faults.is_full,
+            Some((held_epoch, _)) => held_epoch < epoch,
+        };
+        if may_change {
+            let owner = match asker {
+                Asker::Exporter => Owner::Exporter,
+                Asker::Importer => Owner::Importer,
+            };
+            self.entry = Some((epoch, owner));
         }
         let (held_epoch, owner) = self.entry.unwrap_or((0, Owner::Nobody));
         let steered = Steered { answers_epoch: epoch, epoch: held_epoch, owner };
-        put(&mut self.from_steering, steered);
+        put(&mut self.from_steering, (asker, steered));
     }
 
     fn perform_exporter_outputs(&mut self, outputs_max: usize) {
@@ -346,9 +375,18 @@ impl World {
                 ExporterOutput::Freeze => self.tasks.push(Task::Freeze),
                 ExporterOutput::Export => self.tasks.push(Task::Export),
                 ExporterOutput::CheckReceiveSequence => self.tasks.push(Task::Check),
-                ExporterOutput::Send(message) => self.send_to_importer(Some(message)),
-                ExporterOutput::Point { owner, epoch } => {
-                    put(&mut self.to_steering, (owner, epoch))
+                ExporterOutput::Send(message) => self.send_to_importer(message),
+                ExporterOutput::Introduce { epoch } => {
+                    let asker = Asker::Exporter;
+                    let request = Request { asker, makes_an_entry: true, epoch };
+                    put(&mut self.to_steering, request);
+                    if self.shell == Shell::IntroducesTwice {
+                        put(&mut self.to_steering, request);
+                    }
+                }
+                ExporterOutput::Claim { epoch } => {
+                    let asker = Asker::Exporter;
+                    put(&mut self.to_steering, Request { asker, makes_an_entry: false, epoch });
                 }
                 ExporterOutput::Thaw => self.exporter_thaws(),
                 ExporterOutput::Reset if self.shell == Shell::ThawsInsteadOfResetting => {
@@ -369,6 +407,10 @@ impl World {
             };
             match output {
                 ImporterOutput::Import(_) => self.tasks.push(Task::Import),
+                ImporterOutput::Claim { epoch } => {
+                    let asker = Asker::Importer;
+                    put(&mut self.to_steering, Request { asker, makes_an_entry: false, epoch });
+                }
                 ImporterOutput::LeaveRepair => self.tasks.push(Task::Leave),
                 ImporterOutput::Send(message) if !self.importer_cut => {
                     put(&mut self.to_exporter, message);
@@ -393,8 +435,8 @@ impl World {
         }
     }
 
-    fn send_to_importer(&mut self, message: Option<Message>) {
-        if let Some(message) = message.filter(|_| !self.exporter_cut) {
+    fn send_to_importer(&mut self, message: Message) {
+        if !self.exporter_cut {
             put(&mut self.to_importer, message);
         }
     }
@@ -415,11 +457,9 @@ impl World {
 fn rank(message: &Message) -> (u8, u8) {
     match message {
         Message::Offer { .. } => (0, 0),
-        Message::Imported => (1, 0),
-        Message::Refused { reason } => (2, *reason as u8),
-        Message::Cancel => (3, 0),
-        Message::Go { .. } => (4, 0),
-        Message::Taken => (5, 0),
+        Message::Refused { reason, claimed } => (1 + u8::from(*claimed), *reason as u8),
+        Message::Taken => (3, 0),
+        Message::Cut => (4, 0),
     }
 }
 

@@ -76,11 +76,19 @@ impl<S: AsFd> Frozen<S> {
     /// # Errors
     /// When the kernel refuses.
     pub fn receive_sequence_moved(&self, image: &TcpImage) -> Result<bool, RepairError> {
+        Ok(self.receive_sequence()? != image.receive_sequence)
+    }
+
+    /// The next byte that the kernel expects.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn receive_sequence(&self) -> Result<u32, RepairError> {
         let socket = self.socket.as_fd();
         options::select_queue(socket, Queue::Receive)?;
         let sequence = options::queue_sequence(socket)?;
         options::select_queue(socket, Queue::None)?;
-        Ok(sequence != image.receive_sequence)
+        Ok(sequence)
     }
 
     /// Ends the freeze, and gives the socket back. The peer is probed: its answer makes up for the acknowledgements that the filter

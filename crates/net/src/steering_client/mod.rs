@@ -66,6 +66,13 @@ pub enum SteeringClientError {
     },
 }
 
+/// Whether a request is sent again that has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    UntilAnswered,
+    Never,
+}
+
 /// What a client has seen since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SteeringCounts {
@@ -154,6 +161,33 @@ impl SteeringClient {
         operation: Operation,
         deadline: Duration,
     ) -> Result<Reply, SteeringClientError> {
+        self.ask(steering, operation, deadline, Repetition::UntilAnswered).await
+    }
+
+    /// The same, in one copy that could be carried out: when its reply has come, none is under way that
+    /// could be carried out later.
+    ///
+    /// # Errors
+    /// As [`SteeringClient::execute`].
+    ///
+    /// # Panics
+    /// As [`SteeringClient::execute`].
+    pub async fn execute_once(
+        &self,
+        steering: SocketAddr,
+        operation: Operation,
+        deadline: Duration,
+    ) -> Result<Reply, SteeringClientError> {
+        self.ask(steering, operation, deadline, Repetition::Never).await
+    }
+
+    async fn ask(
+        &self,
+        steering: SocketAddr,
+        operation: Operation,
+        deadline: Duration,
+        repetition: Repetition,
+    ) -> Result<Reply, SteeringClientError> {
         let end = Instant::now() + deadline;
         let silent = |attempts| SteeringClientError::Silent { steering, attempts, deadline };
         let Ok(_turn) = timeout_at(end, self.shared.sender.turn()).await else {
@@ -164,14 +198,27 @@ impl SteeringClient {
         let mut attempts = Attempts::new(&self.shared.outstanding, operation, reply_to);
         let mut pause = FIRST_PAUSE;
         loop {
+            // A request about no known table does nothing but ask for it.
+            let acts = self.shared.incarnation_at(steering) != 0;
             let sent = self.shared.send(steering, operation, &mut attempts).await;
             let pause_end = (Instant::now() + pause).min(end);
-            if let Ok(Some(reply)) = timeout_at(pause_end, replies.recv()).await {
+            let is_last = acts && repetition == Repetition::Never;
+            let reply_end = if is_last { end } else { pause_end };
+            let reply = async {
+                loop {
+                    let reply = replies.recv().await?;
+                    // What an earlier copy was told says nothing about one that may be carried out.
+                    if !is_last || attempts.is_latest(&reply) {
+                        return Some(reply);
+                    }
+                }
+            };
+            if let Ok(Some(reply)) = timeout_at(reply_end, reply).await {
                 match reply.result {
                     // Asked again at once.
                     ResultCode::WrongIncarnation if self.shared.learn(steering, reply) => {}
                     ResultCode::WrongIncarnation | ResultCode::Busy => {
-                        sleep(pause_end - Instant::now()).await;
+                        sleep(pause_end.saturating_duration_since(Instant::now())).await;
                     }
                     _ => return Ok(reply),
                 }

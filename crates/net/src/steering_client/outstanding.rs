@@ -81,6 +81,11 @@ impl<'outstanding> Attempts<'outstanding> {
         assert!(before.is_none(), "counter {counter} was used twice");
     }
 
+    /// Whether the reply is to the latest of them.
+    pub(super) fn is_latest(&self, reply: &Reply) -> bool {
+        self.counters.back() == Some(&reply.counter)
+    }
+
     /// How many repetitions there were.
     pub(super) fn made(&self) -> u32 {
         self.made

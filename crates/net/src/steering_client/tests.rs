@@ -269,3 +269,15 @@ async fn a_host_that_cannot_be_sent_to_is_told_with_the_reason() {
     let error = client.execute(elsewhere, point(1, 5), Duration::from_secs(1)).await.unwrap_err();
     assert!(matches!(error, SteeringClientError::Send { .. }), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_carried_out_once_is_asked_once() {
+    let fates = [Fate::Answered, Fate::RefusedAsBusy, Fate::LostOnItsWay, Fate::Answered];
+    let (steering, client) = (Steering::start(&fates).await, client().await);
+    // The first copy asks for the table, the second one changes nothing, the third one may be late.
+    let deadline = Duration::from_secs(1);
+    let error = client.execute_once(steering, point(1, 5), deadline).await.unwrap_err();
+    assert!(matches!(error, SteeringClientError::Silent { attempts: 3, .. }), "{error}");
+    let reply = client.execute_once(steering, point(1, 5), deadline).await.unwrap();
+    assert_eq!((reply.result, client.counts().requests), (ResultCode::Applied, 4));
+}

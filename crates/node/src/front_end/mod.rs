@@ -112,7 +112,9 @@ pub(crate) fn start(
     let service = FrontEnd(Arc::clone(&core));
     let server = Server::new(role.limits, shutdown, server_metrics, service);
     if let Some(hand_off) = hand_off {
-        hand_off.adopt_with(server.adopter(threads));
+        hand_off.adopt_with(server.adopter(threads), threads, shutdown);
+        let limit = role.limits.drain_timeout;
+        threads.spawn(0, hand_off.drain_owners(shutdown.clone(), limit));
     }
     let listen = |address: Option<SocketAddr>, tls: Option<&Arc<ServerTls>>| {
         let bound = address.map(|address| {

@@ -1,37 +1,54 @@
 //! Connections that arrive on a channel: the shell of the protocol's importer.
 
-use super::{HandOff, channel::Channel};
-use crate::serve::{Arrival as Adopted, ClientStream, ConnectionInfo, Flow, Permit, SealedStream};
-use ashlar_fastpath::steering::FlowKey;
+use super::{
+    HERE, HandOff, OriginGuard,
+    channel::Channel,
+    control::{Answer, Owners},
+    stages::Stage,
+};
+use crate::{
+    serve::{Arrival as Adopted, ClientStream, ConnectionInfo, Cut, Flow, Permit, SealedStream},
+    threads::Shutdown,
+    timer::LazyTimer,
+};
+use ashlar_fastpath::steering::{FlowKey, Operation, Reply};
 use ashlar_handoff::{
     image::ConnectionImage,
     protocol::{Importer, ImporterOutput, Message, MoveId, Outcome, Refusal},
 };
 use ashlar_net::repair::{self, Imported, RepairError};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use socket2::SockRef;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    future::{Future, poll_fn},
     io,
     os::fd::OwnedFd,
+    pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
 
-/// When nothing has a deadline.
-const IDLE: Duration = Duration::from_secs(3600);
 /// Moves that a channel's peer may have under way or just ended.
 const ARRIVALS_MAX: usize = 1 << 16;
 
 /// The moves of one channel that bring connections here.
 pub(super) struct Arrivals {
-    hand_off: Arc<HandOff>,
+    pub(super) hand_off: Arc<HandOff>,
     channel: Arc<Channel>,
     moves: HashMap<MoveId, Arrival>,
     /// When to look at which move. Entries may be out of date.
     deadlines: BinaryHeap<Reverse<(u64, MoveId)>>,
+    timer: LazyTimer,
+    /// What steering was asked for.
+    claims: FuturesUnordered<Claim>,
 }
+
+/// A question to steering, and its answer to come.
+type Claim = Pin<Box<dyn Future<Output = (MoveId, u64, Option<Reply>)> + Send>>;
 
 /// One connection that arrives.
 struct Arrival {
@@ -40,7 +57,22 @@ struct Arrival {
     /// What is known of the connection, until it is served.
     image: Option<Box<ConnectionImage>>,
     /// The right to serve it.
-    permit: Option<Permit>,
+    admission: Option<Admission>,
+    /// Steering is asked; the client repeats itself.
+    is_claimed: bool,
+    /// When the present stage began.
+    step: Instant,
+    /// Ends the connection that is served.
+    cut: Option<Arc<Cut>>,
+}
+
+/// The right to serve a connection.
+struct Admission {
+    permit: Permit,
+    /// The front end that it came from.
+    origin: u16,
+    shutdown: Shutdown,
+    guard: OriginGuard,
 }
 
 /// The connection's socket here.
@@ -53,7 +85,14 @@ enum Socket {
 
 impl Arrivals {
     pub(super) fn new(hand_off: Arc<HandOff>, channel: Arc<Channel>) -> Self {
-        Self { hand_off, channel, moves: HashMap::new(), deadlines: BinaryHeap::new() }
+        Self {
+            hand_off,
+            channel,
+            moves: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            timer: LazyTimer::default(),
+            claims: FuturesUnordered::new(),
+        }
     }
 
     /// Takes a message of the exporter.
@@ -61,29 +100,50 @@ impl Arrivals {
         let now_ms = self.hand_off.now_ms();
         if let Message::Offer { image } = message {
             if self.moves.len() >= ARRIVALS_MAX || self.moves.contains_key(&id) {
-                self.channel.send(id, &Message::Refused { reason: Refusal::Full });
+                self.channel.send(id, &Message::Refused { reason: Refusal::Full, claimed: false });
                 return;
             }
             let importer = Importer::new(now_ms, image, self.hand_off.timeouts);
-            let (socket, image, permit) = (Socket::None, None, None);
-            self.moves.insert(id, Arrival { importer, socket, image, permit });
+            self.moves.insert(id, Arrival::new(importer));
         } else if let Some(arrival) = self.moves.get_mut(&id) {
             arrival.importer.handle_message(now_ms, &message);
-        } else if matches!(message, Message::Go { .. }) {
-            self.channel.send(id, &Message::Refused { reason: Refusal::Expired });
         }
         self.drive(id);
     }
 
-    /// When [`Arrivals::handle_timeouts`] must be called.
-    pub(super) fn deadline(&self) -> Instant {
-        match self.deadlines.peek() {
-            Some(Reverse((at_ms, _))) => self.hand_off.instant(*at_ms),
-            None => Instant::now() + IDLE,
+    /// Goes on with whatever steering answers or time brings next. Can be dropped and called again.
+    pub(super) async fn go_on(&mut self) {
+        enum Next {
+            Answer((MoveId, u64, Option<Reply>)),
+            Deadline,
+        }
+        let at_ms = self.deadlines.peek().map(|Reverse((at_ms, _))| *at_ms);
+        self.timer.set(at_ms.map(|at_ms| self.hand_off.instant(at_ms)));
+        let next = poll_fn(|context| {
+            if let Poll::Ready(Some(answer)) = self.claims.poll_next_unpin(context) {
+                return Poll::Ready(Next::Answer(answer));
+            }
+            self.timer.poll(context).map(|()| Next::Deadline)
+        });
+        match next.await {
+            Next::Answer((id, answers_epoch, reply)) => {
+                if let Some(arrival) = self.moves.get_mut(&id) {
+                    arrival.steered(answers_epoch, reply, &self.hand_off, &self.channel);
+                    self.drive(id);
+                }
+            }
+            Next::Deadline => self.handle_timeouts(),
         }
     }
 
-    pub(super) fn handle_timeouts(&mut self) {
+    /// Ends what was begun on a channel that is lost.
+    pub(super) async fn outlive(mut self) {
+        while !self.moves.is_empty() {
+            self.go_on().await;
+        }
+    }
+
+    fn handle_timeouts(&mut self) {
         let now_ms = self.hand_off.now_ms();
         while let Some(Reverse((at_ms, id))) = self.deadlines.peek().copied()
             && at_ms <= now_ms
@@ -96,21 +156,19 @@ impl Arrivals {
         }
     }
 
-    /// Tells all moves that the exporter cannot be heard any more.
-    pub(super) fn channel_lost(&mut self) {
-        let now_ms = self.hand_off.now_ms();
-        for arrival in self.moves.values_mut() {
-            arrival.importer.handle_channel_lost(now_ms);
-            while let Some(output) = arrival.importer.poll_output() {
-                arrival.perform(output, &self.hand_off, &self.channel, None);
-            }
-        }
-    }
-
     fn drive(&mut self, id: MoveId) {
         let Some(arrival) = self.moves.get_mut(&id) else { return };
         while let Some(output) = arrival.importer.poll_output() {
-            arrival.perform(output, &self.hand_off, &self.channel, Some(id));
+            match output {
+                ImporterOutput::Send(message) => self.channel.send(id, &message),
+                ImporterOutput::Claim { epoch } => {
+                    let claim = arrival.claim(epoch, &self.hand_off, &self.channel);
+                    self.claims.extend(claim.map(|answer| -> Claim {
+                        Box::pin(async move { (id, epoch, answer.await) })
+                    }));
+                }
+                output => arrival.perform(output, &self.hand_off, &self.channel),
+            }
         }
         match arrival.importer.poll_timeout() {
             Some(at_ms) => self.deadlines.push(Reverse((at_ms, id))),
@@ -122,37 +180,44 @@ impl Arrivals {
 }
 
 impl Arrival {
-    fn perform(
-        &mut self,
-        output: ImporterOutput,
-        hand_off: &HandOff,
-        channel: &Channel,
-        id: Option<MoveId>,
-    ) {
+    fn new(importer: Importer) -> Self {
+        Self {
+            importer,
+            socket: Socket::None,
+            image: None,
+            admission: None,
+            is_claimed: false,
+            step: Instant::now(),
+            cut: None,
+        }
+    }
+
+    fn perform(&mut self, output: ImporterOutput, hand_off: &HandOff, channel: &Channel) {
         match output {
             ImporterOutput::Import(bytes) => {
-                let started = Instant::now();
                 let result = self.import(&bytes, hand_off);
-                hand_off.stages.import.observe(started.elapsed());
+                self.stage(&hand_off.stages.import);
                 self.importer.handle_imported(hand_off.now_ms(), result);
             }
-            ImporterOutput::Send(message) => {
-                if let Some(id) = id {
-                    channel.send(id, &message);
-                }
+            ImporterOutput::Send(_) | ImporterOutput::Claim { .. } => {
+                unreachable!("these are performed where the move's number is known")
             }
             ImporterOutput::LeaveRepair => {
                 let alive = self.leave_repair();
+                self.stage(&hand_off.stages.go);
                 self.importer.handle_left_repair(hand_off.now_ms(), alive);
             }
             ImporterOutput::Serve { epoch } => self.serve(epoch, hand_off, channel.thread),
             ImporterOutput::CloseSilently | ImporterOutput::Reset => {
+                if let Some(cut) = self.cut.take() {
+                    cut.cut();
+                }
                 if let Socket::Alive(socket) = &self.socket {
                     // Closed so, the client hears of it at once; without it, it would in its time.
                     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
                 }
                 self.socket = Socket::None;
-                (self.image, self.permit) = (None, None);
+                (self.image, self.admission) = (None, None);
             }
             ImporterOutput::Report(outcome) => match outcome {
                 Outcome::Moved { .. } => {}
@@ -164,23 +229,75 @@ impl Arrival {
         }
     }
 
-    /// Makes the socket.
-    fn import(&mut self, bytes: &[u8], hand_off: &HandOff) -> Result<(), Refusal> {
+    /// Asks steering for the flow: at once if it is here, else with an answer to come, if it is not asked
+    /// already.
+    fn claim(&mut self, epoch: u64, hand_off: &HandOff, channel: &Channel) -> Option<Answer> {
+        if std::mem::replace(&mut self.is_claimed, true) {
+            return None;
+        }
+        let image = self.image.as_ref().expect("the socket was made from it");
+        let flow = FlowKey::new(image.tcp.peer, image.tcp.local);
+        let (owner, closing) = (hand_off.owner, image.peer_finished);
+        let operation = Operation::Claim { flow, owner, epoch, closing };
+        let (thread, control) = (channel.thread, &hand_off.control);
+        let is_here = image.client.front_end == hand_off.identity.node_name();
+        let asked_here = is_here.then(|| control.execute_here(thread, HERE, &operation)).flatten();
+        match asked_here {
+            Some(reply) => {
+                self.steered(epoch, reply, hand_off, channel);
+                None
+            }
+            None => Some(control.execute(thread, image.steering, operation)),
+        }
+    }
+
+    /// Steering has answered, or not.
+    fn steered(
+        &mut self,
+        answers_epoch: u64,
+        reply: Option<Reply>,
+        hand_off: &HandOff,
+        channel: &Channel,
+    ) {
+        self.is_claimed = false;
+        let owners = Owners { exporter: channel.owner.id, importer: hand_off.owner.id };
+        if let Some(steered) = owners.steered(answers_epoch, reply) {
+            self.stage(&hand_off.stages.point);
+            self.importer.handle_steered(hand_off.now_ms(), steered);
+        }
+    }
+
+    /// Ends a stage and begins the next.
+    fn stage(&mut self, stage: &Stage) {
+        let now = Instant::now();
+        stage.observe(now - self.step);
+        self.step = now;
+    }
+
+    /// Makes the socket. Gives the epoch of its flow.
+    fn import(&mut self, bytes: &[u8], hand_off: &HandOff) -> Result<u64, Refusal> {
         let image = ConnectionImage::decode(bytes).map_err(|error| {
             tracing::warn!(%error, "an image of a connection is refused");
             Refusal::InvalidImage
         })?;
         let adopter = hand_off.adopter.get().ok_or(Refusal::Unsupported)?;
-        self.permit = Some(adopter.room()?);
+        let permit = adopter.room()?;
+        let origin = hand_off.origins.number(&image.client.front_end, image.steering);
+        let origin = origin.ok_or(Refusal::Full)?;
+        let (shutdown, guard) = hand_off.origins.get(origin).admit().ok_or(Refusal::Draining)?;
+        self.admission = Some(Admission { permit, origin, shutdown, guard });
         let flow = FlowKey::new(image.tcp.peer, image.tcp.local);
-        hand_off.welcome_back(&flow, image.epoch);
+        if !hand_off.welcome_back(&flow, image.epoch) {
+            return Err(Refusal::FlowInUse);
+        }
         let imported = repair::import(&image.tcp, image.peer_finished).map_err(|error| {
             tracing::debug!(%flow, %error, "a connection cannot be imported");
             if is_in_use(&error) { Refusal::FlowInUse } else { Refusal::Kernel }
         })?;
         self.socket = Socket::Mute(imported);
+        let epoch = image.epoch;
         self.image = Some(Box::new(image));
-        Ok(())
+        Ok(epoch)
     }
 
     fn leave_repair(&mut self) -> bool {
@@ -204,10 +321,13 @@ impl Arrival {
             unreachable!("the machine has brought the socket to life");
         };
         let image = *self.image.take().expect("there is an image with the socket");
-        let permit = self.permit.take().expect("there is a permit with the socket");
+        let admission = self.admission.take().expect("there is a right to the socket");
         let adopter = hand_off.adopter.get().expect("there was one before");
-        match arrival(socket, image, epoch, hand_off, thread) {
-            Ok(arrival) => adopter.adopt(arrival, permit),
+        match arrival(socket, image, epoch, admission, thread) {
+            Ok(arrival) => {
+                self.cut = Some(Arc::clone(&arrival.cut));
+                adopter.adopt(arrival);
+            }
             Err(error) => tracing::warn!(%error, "an imported connection cannot be served"),
         }
     }
@@ -218,17 +338,14 @@ fn arrival(
     socket: OwnedFd,
     image: ConnectionImage,
     epoch: u64,
-    hand_off: &HandOff,
+    admission: Admission,
     thread: usize,
 ) -> io::Result<Adopted> {
-    let ConnectionImage {
-        tcp, mut received, mut opened, peer_finished, tls, client, steering, ..
-    } = image;
+    let Admission { permit, origin, shutdown, guard } = admission;
+    let ConnectionImage { tcp, mut received, mut opened, peer_finished, tls, client, .. } = image;
     let stream = TcpStream::from_std(socket.into())?;
-    let origin = hand_off
-        .origin_number(&client.front_end, steering)
-        .ok_or_else(|| io::Error::other("connections of too many front ends"))?;
-    let flow = Flow { epoch, origin, moves: client.moves, service: tcp.local };
+    let (moves, service) = (client.moves, tcp.local);
+    let flow = Flow { epoch, origin, moves, is_known: true, is_fixed: false, service };
     let connection = ConnectionInfo {
         peer: tcp.peer,
         secure: tls.is_some(),
@@ -238,20 +355,18 @@ fn arrival(
         flow,
     };
     let received = std::mem::take(&mut *received);
-    Ok(match tls {
+    let (stream, received, finished) = match tls {
         Some(tls) => {
             let opened = std::mem::take(&mut *opened);
             // The end of the stream comes behind the records that were received.
             let stream =
                 SealedStream::new(stream, tls, opened, received).finished_if(peer_finished);
-            let stream = ClientStream::Sealed(Box::new(stream));
-            Adopted { stream, received: Vec::new(), finished: false, connection }
+            (ClientStream::Sealed(Box::new(stream)), Vec::new(), false)
         }
-        None => {
-            let stream = ClientStream::Plain(stream);
-            Adopted { stream, received, finished: peer_finished, connection }
-        }
-    })
+        None => (ClientStream::Plain(stream), received, peer_finished),
+    };
+    let cut = Arc::default();
+    Ok(Adopted { stream, received, finished, connection, cut, shutdown, permit, guard })
 }
 
 /// Whether a socket of the same connection is here already.

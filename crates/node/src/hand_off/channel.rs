@@ -1,18 +1,20 @@
 //! A channel between two nodes: frames in both directions, for all moves of an event loop.
 //!
 //! A frame is its length in four bytes, little-endian, and its content: first a greeting from each
-//! side, then messages of moves. Whatever the peer sends that is none ends the channel, and every
+//! side, then messages of moves. An empty one from a front end says that it is about to end, the answer
+//! that its connections have. Whatever the peer sends that is none ends the channel, and every
 //! move on it is told.
 
 use super::{HandOff, arrive::Arrivals, hello::Hello, lock};
 use ashlar_fastpath::steering::Owner;
-use ashlar_handoff::protocol::{MESSAGE_BYTES_MAX, Message, MoveId, answer_unknown};
+use ashlar_handoff::protocol::{MESSAGE_BYTES_MAX, Message, MoveId};
 use ashlar_object::NodeIndex;
 use bytes::{Buf, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -22,8 +24,8 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
     net::TcpStream,
-    sync::{Notify, mpsc},
-    time::{sleep, sleep_until, timeout},
+    sync::{Notify, mpsc, watch},
+    time::{sleep, timeout},
 };
 use zeroize::Zeroize;
 
@@ -34,6 +36,12 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before a lost channel is opened again; doubles up to the second.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A channel on which nothing comes for so long is probed, so often.
+const PEER_SILENCE: Duration = Duration::from_secs(3);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// A channel is lost when nothing that was sent is acknowledged for so long. A storage node that cannot
+/// be reached for as long again is taken for dead.
+const PEER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A channel on which more waits to be sent takes no further connections.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 /// The longest greeting.
@@ -48,6 +56,8 @@ pub(super) struct Channel {
     pub(super) name: String,
     /// The same, if that is a storage node.
     pub(super) node: Option<NodeIndex>,
+    /// Where the peer's steering takes control datagrams, if that is a front end.
+    origin: Option<SocketAddr>,
     /// The event loop that it lives on.
     pub(super) thread: usize,
     /// The peer's host, as steering names it.
@@ -56,17 +66,30 @@ pub(super) struct Channel {
     waiting: Mutex<Vec<u8>>,
     wake: Notify,
     /// Moves that this node offers, by number.
-    departures: Mutex<HashMap<MoveId, mpsc::UnboundedSender<Message>>>,
+    departures: Mutex<HashMap<MoveId, mpsc::UnboundedSender<News>>>,
     next_move: AtomicU64,
     lost: AtomicBool,
+    /// The peer has no connections of this front end any more; or it cannot say so.
+    drained: watch::Sender<bool>,
 }
 
 /// A place among a channel's moves, as long as it lives.
 pub(super) struct Departing {
     pub(super) channel: Arc<Channel>,
     pub(super) id: MoveId,
-    /// The peer's messages; ends when the channel is lost.
-    pub(super) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(super) inbox: mpsc::UnboundedReceiver<News>,
+    /// Puts news into the inbox.
+    pub(super) sender: mpsc::UnboundedSender<News>,
+}
+
+/// What a departing connection may hear of.
+pub(super) enum News {
+    /// The peer said this.
+    Message(Message),
+    /// The channel is lost.
+    ChannelLost,
+    /// The connection is about to be imported here again.
+    FlowReturned,
 }
 
 impl Channel {
@@ -74,8 +97,8 @@ impl Channel {
     pub(super) fn depart(self: &Arc<Self>) -> Option<Departing> {
         let (sender, inbox) = mpsc::unbounded_channel();
         let id = MoveId(self.next_move.fetch_add(1, Relaxed));
-        lock(&self.departures).insert(id, sender);
-        let departing = Departing { channel: Arc::clone(self), id, inbox };
+        lock(&self.departures).insert(id, sender.clone());
+        let departing = Departing { channel: Arc::clone(self), id, inbox, sender };
         let room = lock(&self.waiting).len() < WAITING_BYTES_MAX;
         // Looked at after the insertion: whoever ends the channel clears what was inserted before.
         (room && !self.lost.load(Relaxed)).then_some(departing)
@@ -95,20 +118,47 @@ impl Channel {
         self.wake.notify_one();
     }
 
+    /// Tells a storage node that this front end is about to end, or a front end that none of its
+    /// connections is here any more.
+    pub(super) fn say_drain(&self) {
+        self.send_frame(&[]);
+    }
+
+    /// Waits until the peer has no connections of this front end any more, or is lost.
+    pub(super) async fn drained(&self) {
+        let mut drained = self.drained.subscribe();
+        // The sender lives as long as `self`.
+        let _ = drained.wait_for(|drained| *drained).await;
+    }
+
+    /// The peer has said what [`Channel::say_drain`] says.
+    fn hear_drain(self: &Arc<Self>, hand_off: &HandOff) {
+        let Some(origin) = &self.origin else {
+            self.drained.send_replace(true);
+            return;
+        };
+        let Some(number) = hand_off.origins.number(&self.name, *origin) else { return };
+        let (origin, channel) = (hand_off.origins.get(number), Arc::clone(self));
+        tokio::spawn(async move {
+            origin.drain().await;
+            channel.say_drain();
+        });
+    }
+
     /// Gives a message to the move that it is about.
     fn deliver(&self, id: MoveId, message: Message) {
-        let unknown = match lock(&self.departures).get(&id) {
-            Some(departure) => departure.send(message).err().map(|refused| refused.0),
-            None => Some(message),
-        };
-        if let Some(answer) = unknown.as_ref().and_then(answer_unknown) {
-            self.send(id, &answer);
+        if let Some(departure) = lock(&self.departures).get(&id) {
+            // Whoever is not there any more knows how the move ended.
+            let _ = departure.send(News::Message(message));
         }
     }
 
     fn lose(&self) {
         self.lost.store(true, Relaxed);
-        lock(&self.departures).clear();
+        self.drained.send_replace(true);
+        for (_, departure) in lock(&self.departures).drain() {
+            let _ = departure.send(News::ChannelLost);
+        }
         self.wake.notify_one();
     }
 }
@@ -122,9 +172,15 @@ impl Drop for Departing {
 /// Keeps a channel from event loop `thread` to a storage node, for ever.
 pub(crate) async fn maintain(hand_off: Arc<HandOff>, node: NodeIndex, thread: usize) {
     let mut pause = RECONNECT_PAUSE;
+    let mut last_open = Instant::now();
     loop {
         let started = Instant::now();
-        match open(&hand_off, node, thread).await {
+        let opened = open(&hand_off, node, thread, &mut last_open).await;
+        if last_open.elapsed() > PEER_TIMEOUT {
+            hand_off.owner_is_gone(node);
+            last_open = Instant::now();
+        }
+        match opened {
             Ok(()) => {}
             Err(problem) => {
                 let name = &hand_off.cluster.nodes[usize::from(node.0)].name;
@@ -139,8 +195,13 @@ pub(crate) async fn maintain(hand_off: Arc<HandOff>, node: NodeIndex, thread: us
     }
 }
 
-/// Opens a channel and runs it to its end.
-async fn open(hand_off: &Arc<HandOff>, node: NodeIndex, thread: usize) -> Result<(), String> {
+/// Opens a channel and runs it to its end, which it notes if the channel was open.
+async fn open(
+    hand_off: &Arc<HandOff>,
+    node: NodeIndex,
+    thread: usize,
+    last_open: &mut Instant,
+) -> Result<(), String> {
     let peer = &hand_off.cluster.nodes[usize::from(node.0)];
     let address = peer.handoff.ok_or("the node takes no connections")?;
     let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -154,17 +215,28 @@ async fn open(hand_off: &Arc<HandOff>, node: NodeIndex, thread: usize) -> Result
         }
         Err(_) => return Err("connecting takes too long".into()),
     };
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    tune(&stream).map_err(|error| error.to_string())?;
     let stream = hand_off.identity.connect(stream, &peer.name).await;
     let stream = stream.map_err(|error| error.to_string())?;
-    run(hand_off, stream, peer.name.clone(), thread).await
+    let end = run(hand_off, stream, peer.name.clone(), thread).await;
+    *last_open = Instant::now();
+    end
+}
+
+/// Sends at once, and notices a peer that has vanished without a word.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(PEER_SILENCE).with_interval(PROBE_INTERVAL);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))
 }
 
 /// Serves a channel that a peer opens.
 pub(crate) async fn accept(hand_off: Arc<HandOff>, stream: TcpStream, thread: usize) {
     let from: Option<IpAddr> = stream.peer_addr().ok().map(|address| address.ip());
     let accepted = async {
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        tune(&stream).map_err(|error| error.to_string())?;
         let accepted = hand_off.identity.accept(stream).await;
         let (stream, name) = accepted.map_err(|error| error.to_string())?;
         run(&hand_off, stream, name, thread).await
@@ -203,9 +275,11 @@ where
     {
         hand_off.prepare(&name, service)?;
     }
+    let origin = hello.service.as_ref().filter(|_| node.is_none()).map(|service| service.steering);
     let channel = Arc::new(Channel {
         name,
         node,
+        origin,
         thread,
         owner: hello.owner(),
         waiting: Mutex::default(),
@@ -213,6 +287,7 @@ where
         departures: Mutex::default(),
         next_move: AtomicU64::new(1),
         lost: AtomicBool::new(false),
+        drained: watch::Sender::new(false),
     });
     tracing::debug!(peer = channel.name, thread, "a channel for hand-offs is open");
     lock(&hand_off.peers).insert(Arc::clone(&channel));
@@ -222,7 +297,8 @@ where
     hand_off.channel_lost(&channel);
     channel.lose();
     writing.abort();
-    arrivals.channel_lost();
+    // What has been offered may be had all the same.
+    tokio::spawn(arrivals.outlive());
     end.map_err(|error| error.to_string())
 }
 
@@ -257,23 +333,22 @@ async fn read<S: AsyncRead>(
 ) -> io::Result<()> {
     loop {
         while let Some(mut content) = take_frame(received, MESSAGE_BYTES_MAX)? {
+            if content.is_empty() {
+                channel.hear_drain(&arrivals.hand_off);
+                continue;
+            }
             let decoded = Message::decode(&content);
             content.as_mut().zeroize();
             let (id, message) = decoded.map_err(io::Error::other)?;
             match message {
-                Message::Offer { .. } | Message::Cancel | Message::Go { .. } => {
-                    arrivals.handle(id, message);
-                }
-                Message::Imported | Message::Refused { .. } | Message::Taken => {
-                    channel.deliver(id, message);
-                }
+                Message::Offer { .. } | Message::Cut => arrivals.handle(id, message),
+                Message::Refused { .. } | Message::Taken => channel.deliver(id, message),
             }
         }
-        let deadline = arrivals.deadline();
         received.reserve(RECEIVE_BYTES);
         tokio::select! {
             bytes = reader.read_buf(received) => if bytes? == 0 { return Ok(()) },
-            () = sleep_until(deadline.into()) => arrivals.handle_timeouts(),
+            () = arrivals.go_on() => {}
         }
     }
 }

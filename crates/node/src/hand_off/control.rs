@@ -1,7 +1,8 @@
 //! Telling steering where a flow's frames go.
 
 use super::{HERE, ORIGINS_MAX, lock};
-use ashlar_fastpath::steering::{FlowKey, Operation, Reply};
+use ashlar_fastpath::steering::{FlowKey, Operation, Reply, ResultCode};
+use ashlar_handoff::protocol::{Owner, Steered};
 use ashlar_kernel::steering::Executor;
 use ashlar_net::steering_client::SteeringClient;
 use std::{
@@ -82,7 +83,7 @@ impl Control {
         Some(reply.inspect_err(|error| tracing::warn!(%error, "steering fails")).ok())
     }
 
-    /// Asks steering at `address` from event loop `thread`.
+    /// Asks steering at `address` from event loop `thread`, again and again.
     pub(super) fn execute(
         &self,
         thread: usize,
@@ -96,6 +97,46 @@ impl Control {
             asked.is_answered = reply.is_ok();
             reply.inspect_err(|error| tracing::debug!(%error, "steering is silent")).ok()
         })
+    }
+
+    /// Asks steering at `address` from event loop `thread`, in one copy: once that is answered, none can
+    /// be carried out any more.
+    pub(super) fn execute_once(
+        &self,
+        thread: usize,
+        address: SocketAddr,
+        operation: Operation,
+    ) -> Answer {
+        let (client, silent) = (Arc::clone(&self.clients[thread]), Arc::clone(&self.silent));
+        Box::pin(async move {
+            let mut asked = Asked { silent, client, address, is_answered: false };
+            let reply = asked.client.execute_once(address, operation, DEADLINE).await;
+            asked.is_answered = reply.is_ok();
+            reply.inspect_err(|error| tracing::debug!(%error, "steering is silent")).ok()
+        })
+    }
+}
+
+/// How steering numbers the two owners of a move.
+pub(super) struct Owners {
+    pub(super) exporter: u16,
+    pub(super) importer: u16,
+}
+
+impl Owners {
+    /// A reply as the protocol takes it; none if it says nothing about the flow.
+    pub(super) fn steered(&self, answers_epoch: u64, reply: Option<Reply>) -> Option<Steered> {
+        let reply = reply?;
+        if matches!(reply.result, ResultCode::Busy | ResultCode::WrongIncarnation) {
+            return None;
+        }
+        let (epoch, owner) = match reply.state {
+            Some(state) if state.owner.id == self.importer => (state.epoch, Owner::Importer),
+            Some(state) if state.owner.id == self.exporter => (state.epoch, Owner::Exporter),
+            Some(state) => (state.epoch, Owner::Other),
+            None => (0, Owner::Nobody),
+        };
+        Some(Steered { answers_epoch, epoch, owner })
     }
 }
 

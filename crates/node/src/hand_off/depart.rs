@@ -1,12 +1,17 @@
 //! Connections that leave: the shell of the protocol's exporter.
 
-use super::{HERE, HandOff, Lingering, Slot, channel::Departing, control::Answer, lock};
-use crate::serve::{ClientStream, ConnectionInfo, Departure, Flow, SealedStream, Target};
-use ashlar_fastpath::steering::{FlowKey, Operation, Reply, ResultCode};
+use super::{
+    HERE, HandOff, Lingering, Slot,
+    channel::{Departing, News},
+    control::{Answer, Owners},
+    lock,
+};
+use crate::serve::{ClientStream, ConnectionInfo, Cut, Departure, Flow, SealedStream, Target};
+use ashlar_fastpath::steering::{FlowKey, Operation, Reply};
 use ashlar_handoff::{
     SecretBytes,
     image::{ClientNotes, ConnectionImage, TcpImage},
-    protocol::{Cause, Exporter, ExporterOutput, Message, Outcome, Owner, Refusal, Steered},
+    protocol::{Cause, Exporter, ExporterOutput, Message, Outcome, Refusal},
     tls::TlsImage,
 };
 use ashlar_net::repair::{self, Frozen, unsent_bytes};
@@ -31,7 +36,7 @@ impl HandOff {
         departure: Departure,
         connection: ConnectionInfo,
     ) -> Result<(), Departure> {
-        let origin = self.origin(connection.flow.origin);
+        let origin = self.origins.get(connection.flow.origin);
         let target = departure.target;
         let channel = lock(&self.peers).find(target, &origin.name, connection.thread);
         let Some(departing) = channel.and_then(|channel| channel.depart()) else {
@@ -50,7 +55,7 @@ impl HandOff {
         let is_home = connection.flow.origin == HERE;
         let exporter = Exporter::new(self.now_ms(), connection.flow.epoch, is_home, self.timeouts);
         let client = ClientNotes {
-            front_end: origin.name,
+            front_end: origin.name.clone(),
             connection: 0,
             requests: 0,
             moves: connection.flow.moves + 1,
@@ -89,15 +94,17 @@ struct Socketless {
     /// Bytes off the wire that nobody has processed.
     received: Vec<u8>,
     finished: bool,
+    cut: Option<Arc<Cut>>,
 }
 
 impl Socketless {
     /// Separates a connection from its event loop.
     fn take_apart(departure: Departure) -> io::Result<(net::TcpStream, Self)> {
-        let Departure { target, stream, received, finished, .. } = departure;
+        let Departure { target, stream, received, finished, cut, .. } = departure;
         Ok(match stream {
             ClientStream::Plain(stream) => {
-                let rest = Self { target, tls: None, opened: Vec::new(), received, finished };
+                let opened = Vec::new();
+                let rest = Self { target, tls: None, opened, received, finished, cut };
                 (stream.into_std()?, rest)
             }
             ClientStream::Sealed(stream) => {
@@ -111,6 +118,7 @@ impl Socketless {
                     opened,
                     received: parts.received,
                     finished: parts.finished,
+                    cut,
                 };
                 (parts.stream.into_std()?, rest)
             }
@@ -120,17 +128,17 @@ impl Socketless {
 
     /// Puts the connection together again.
     fn with(self, stream: net::TcpStream, flow: Flow) -> io::Result<Departure> {
-        let Self { target, tls, opened, received, finished } = self;
+        let Self { target, tls, opened, received, finished, cut } = self;
         let stream = TcpStream::from_std(stream)?;
         Ok(match tls {
             None => {
                 let stream = ClientStream::Plain(stream);
-                Departure { target, stream, received, finished, flow }
+                Departure { target, stream, received, finished, flow, cut }
             }
             Some(tls) => {
                 let stream = SealedStream::new(stream, tls, Vec::new(), received);
                 let stream = ClientStream::Sealed(Box::new(stream.finished_if(finished)));
-                Departure { target, stream, received: opened, finished: false, flow }
+                Departure { target, stream, received: opened, finished: false, flow, cut }
             }
         })
     }
@@ -188,15 +196,12 @@ impl Move<'_> {
                 }
             };
             tokio::select! {
-                message = self.departing.inbox.recv() => {
+                news = self.departing.inbox.recv() => {
                     let now_ms = self.hand_off.now_ms();
-                    match message {
-                        Some(message) => self.exporter.handle_message(now_ms, &message),
-                        None => {
-                            self.exporter.handle_channel_lost(now_ms);
-                            // It ends once: without this it would be told again and again.
-                            self.departing.inbox = tokio::sync::mpsc::unbounded_channel().1;
-                        }
+                    match news.expect("this move holds a sender") {
+                        News::Message(message) => self.exporter.handle_message(now_ms, &message),
+                        News::ChannelLost => self.exporter.handle_channel_lost(now_ms),
+                        News::FlowReturned => self.exporter.handle_flow_returned(),
                     }
                 }
                 (epoch, reply) = answer => {
@@ -214,22 +219,26 @@ impl Move<'_> {
         match output {
             ExporterOutput::Freeze => self.freeze().await,
             ExporterOutput::Export => {
-                let image = self.export();
+                let exported = self.export();
                 self.stage(|stages| &stages.export);
-                self.exporter.handle_exported(self.hand_off.now_ms(), image);
+                self.exporter.handle_exported(self.hand_off.now_ms(), exported);
             }
             ExporterOutput::Send(message) => {
-                if let Message::Go { epoch } = message {
-                    self.give(epoch);
+                if matches!(message, Message::Offer { .. }) {
+                    self.give();
                 }
                 self.departing.channel.send(self.departing.id, &message);
             }
             ExporterOutput::CheckReceiveSequence => {
                 self.stage(|stages| &stages.offer);
                 let moved = self.has_moved();
+                if moved {
+                    tracing::info!(flow = %self.key, "bytes of a client came behind its connection");
+                }
                 self.exporter.handle_receive_sequence(self.hand_off.now_ms(), moved);
             }
-            ExporterOutput::Point { owner, epoch } => self.point(owner, epoch),
+            ExporterOutput::Introduce { epoch } => self.introduce(epoch),
+            ExporterOutput::Claim { epoch } => self.claim(epoch),
             ExporterOutput::Thaw => self.thaw(),
             ExporterOutput::Reset => {
                 if let Some(frozen) = self.take_frozen()
@@ -272,13 +281,13 @@ impl Move<'_> {
         self.exporter.handle_frozen(self.hand_off.now_ms(), frozen);
     }
 
-    /// The connection as it travels; none if it is not one that moves.
-    fn export(&mut self) -> Option<SecretBytes> {
-        let Socket::Frozen(frozen) = &self.socket else { return None };
+    /// The connection as it travels, or why it stays.
+    fn export(&mut self) -> Result<SecretBytes, Cause> {
+        let Socket::Frozen(frozen) = &self.socket else { return Err(Cause::NotExported) };
         let export = frozen.export().inspect_err(|error| {
             tracing::debug!(%error, flow = %self.key, "a connection cannot be exported");
         });
-        let export = export.ok()?;
+        let export = export.map_err(|_| Cause::NotExported)?;
         let mut received =
             SecretBytes::with_capacity(self.rest.received.len() + export.received.len());
         received.extend_from_slice(&self.rest.received);
@@ -295,33 +304,54 @@ impl Move<'_> {
             client: self.client.clone(),
             steering: self.steering,
         };
-        match image.check() {
-            Ok(()) => Some(image.encode()),
-            Err(error) => {
-                tracing::debug!(%error, flow = %self.key, "a connection does not fit an image");
-                None
-            }
+        if let Err(error) = image.check() {
+            tracing::debug!(%error, flow = %self.key, "a connection does not fit an image");
+            return Err(Cause::NotExported);
         }
+        let encoded = image.encode();
+        // What slipped past the filter costs nothing as long as nobody has the image.
+        let moved = frozen.receive_sequence_moved(&image.tcp).unwrap_or(true);
+        if moved || self.is_cut() { Err(Cause::ReceiveSequenceMoved) } else { Ok(encoded) }
     }
 
+    /// Whether the kernel has acknowledged bytes that the image does not have.
     fn has_moved(&self) -> bool {
-        match (&self.socket, &self.image) {
-            (Socket::Frozen(frozen), Some(image)) => {
-                // What cannot be looked at may have moved.
-                frozen.receive_sequence_moved(image).unwrap_or(true)
+        let (Socket::Given(slot), Some(image)) = (&self.socket, &self.image) else {
+            unreachable!("only what was given is looked at a last time");
+        };
+        // What cannot be looked at may have moved. Without a socket, the connection is here again.
+        let socket = lock(slot);
+        let moved = |frozen: &Frozen<_>| frozen.receive_sequence_moved(image).unwrap_or(true);
+        self.is_cut() || socket.as_ref().is_some_and(moved)
+    }
+
+    /// Whether the connection lacks bytes since the move before this one.
+    fn is_cut(&self) -> bool {
+        self.rest.cut.as_ref().is_some_and(|cut| cut.is_cut())
+    }
+
+    /// Lets steering know the flow.
+    fn introduce(&mut self, epoch: u64) {
+        self.flow.is_known = true;
+        let (owner, closing) = (self.hand_off.owner, false);
+        let operation = Operation::Point { flow: self.key, owner, epoch, closing };
+        let control = &self.hand_off.control;
+        match control.execute_here(self.thread, self.flow.origin, &operation) {
+            Some(reply) => self.steered(epoch, reply),
+            None => {
+                let answer = control.execute_once(self.thread, self.steering, operation);
+                self.asked = Some((epoch, answer));
             }
-            _ => true,
         }
     }
 
-    /// Asks steering to follow one of the two owners.
-    fn point(&mut self, owner: Owner, epoch: u64) {
-        let owner = match owner {
-            Owner::Importer => self.departing.channel.owner,
-            _ => self.hand_off.owner,
-        };
-        let closing = self.peer_finished;
-        let operation = Operation::Point { flow: self.key, owner, epoch, closing };
+    /// Asks steering for the flow, if it is not asked already: the client repeats itself.
+    fn claim(&mut self, epoch: u64) {
+        if self.asked.as_ref().is_some_and(|(asked_epoch, _)| *asked_epoch == epoch) {
+            return;
+        }
+        let (owner, closing) = (self.hand_off.owner, self.peer_finished);
+        let operation = Operation::Claim { flow: self.key, owner, epoch, closing };
         let control = &self.hand_off.control;
         match control.execute_here(self.thread, self.flow.origin, &operation) {
             Some(reply) => self.steered(epoch, reply),
@@ -333,21 +363,11 @@ impl Move<'_> {
 
     /// Steering has answered, or not.
     fn steered(&mut self, answers_epoch: u64, reply: Option<Reply>) {
-        let Some(reply) = reply else { return };
-        let (epoch, owner) = match (reply.result, reply.state) {
-            (ResultCode::Busy | ResultCode::WrongIncarnation, _) => return,
-            (_, Some(state)) if state.owner.id == self.departing.channel.owner.id => {
-                (state.epoch, Owner::Importer)
-            }
-            (_, Some(state)) if state.owner.id == self.hand_off.owner.id => {
-                (state.epoch, Owner::Exporter)
-            }
-            (_, Some(state)) => (state.epoch, Owner::Other),
-            (_, None) => (0, Owner::Nobody),
-        };
-        self.stage(|stages| &stages.point);
-        let steered = Steered { answers_epoch, epoch, owner };
-        self.exporter.handle_steered(self.hand_off.now_ms(), steered);
+        let importer = self.departing.channel.owner.id;
+        let owners = Owners { exporter: self.hand_off.owner.id, importer };
+        if let Some(steered) = owners.steered(answers_epoch, reply) {
+            self.exporter.handle_steered(self.hand_off.now_ms(), steered);
+        }
     }
 
     fn thaw(&mut self) {
@@ -365,11 +385,16 @@ impl Move<'_> {
         };
     }
 
-    /// Lets the connection come back here from its next owner, even before that has confirmed.
-    fn give(&mut self, epoch: u64) {
+    /// Lets the connection come back here from its next owner, which may have it before it says so.
+    fn give(&mut self) {
         if let Socket::Frozen(frozen) = self.take_socket() {
             let socket: Slot = Arc::new(Mutex::new(Some(frozen)));
-            let lingering = Lingering { epoch, socket: Arc::clone(&socket) };
+            let lingering = Lingering {
+                epoch: self.flow.epoch + 1,
+                receive_sequence: self.image.as_ref().map_or(0, |image| image.receive_sequence),
+                socket: Arc::clone(&socket),
+                owner: self.departing.sender.clone(),
+            };
             lock(&self.hand_off.lingering).insert(self.key, lingering);
             self.socket = Socket::Given(socket);
         }
@@ -387,11 +412,11 @@ impl Move<'_> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "a connection that stays is given back as it came")]
     fn finish(self, outcome: Outcome) -> Result<(), Departure> {
         let stages = &self.hand_off.stages;
         match outcome {
             Outcome::Moved { .. } => {
-                stages.go.observe(self.step.elapsed());
                 stages.moved(self.started.elapsed());
                 self.linger();
                 Ok(())
@@ -400,7 +425,9 @@ impl Move<'_> {
                 tracing::debug!(flow = %self.key, %cause, "a connection stays");
                 stages.kept(cause_name(&cause));
                 let Socket::Alive(stream) = self.socket else { return Ok(()) };
-                let flow = Flow { epoch, ..self.flow };
+                // A late copy of an introduction makes an entry that somebody could claim.
+                let is_fixed = self.flow.is_fixed || cause == Cause::SteeringSilent;
+                let flow = Flow { epoch, is_fixed, ..self.flow };
                 match self.rest.with(stream, flow) {
                     Ok(departure) => Err(departure),
                     Err(error) => {
@@ -458,6 +485,7 @@ fn cause_name(cause: &Cause) -> &'static str {
         Cause::Refused(Refusal::Full | Refusal::Draining) => "no_room",
         Cause::Refused(_) => "refused",
         Cause::ChannelLost => "channel_lost",
+        Cause::OfferTimeout => "not_answered",
         Cause::ReceiveSequenceMoved => "bytes_arrived",
         Cause::SteeringFull => "steering_full",
         Cause::SteeringSilent => "steering_silent",

@@ -17,6 +17,7 @@ mod channel;
 mod control;
 mod depart;
 mod hello;
+mod origins;
 mod peers;
 mod stages;
 mod start;
@@ -25,12 +26,14 @@ pub(crate) mod switch;
 
 pub(crate) use control::Control;
 pub(crate) use hello::Service as ServiceAddresses;
+pub(crate) use origins::OriginGuard;
 pub(crate) use stages::Stages;
 pub(crate) use start::{HandOffError, front_end, storage};
 
 use crate::{
     config::Cluster,
     serve::{Adopt, ConnectionInfo},
+    threads::{Shutdown, Threads},
 };
 use ashlar_fastpath::steering::{FlowKey, MacAddress, Operation, Owner};
 use ashlar_handoff::protocol::Timeouts;
@@ -41,7 +44,8 @@ use ashlar_net::{
     service_address,
 };
 use ashlar_object::NodeIndex;
-use channel::Channel;
+use channel::{Channel, News};
+use origins::{ORIGINS_MAX, Origins};
 use std::{
     collections::{HashMap, HashSet},
     future::pending,
@@ -52,19 +56,17 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::time::sleep;
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
-/// The front ends whose connections a storage node can tell apart.
-const ORIGINS_MAX: usize = 1024;
 /// The listeners that a storage node takes packets for.
 const ROUTES_MAX: usize = 1024;
 /// How long the last packets of a connection may be under way.
 const FORGET_DELAY: Duration = Duration::from_secs(5);
 /// Connections for which that is waited for at one time.
 const FORGETTING_MAX: usize = 1 << 16;
-/// How long an imported socket stays mute: less than [`MUTE_TIME`].
-const GO_TIMEOUT_MS: u64 = 900;
-const _: () = assert!((GO_TIMEOUT_MS as u128) < MUTE_TIME.as_millis());
 /// This process, as the origin of a connection.
 pub(crate) const HERE: u16 = 0;
 
@@ -89,8 +91,8 @@ pub(crate) struct HandOff {
     started: Instant,
     stages: Stages,
     peers: Mutex<peers::Peers>,
-    /// Front ends, by the number that connections carry; the first is this process.
-    origins: Mutex<Vec<Origin>>,
+    /// Front ends, by the number that connections carry.
+    origins: Origins,
     /// Frozen sockets of connections that have gone, by flow.
     lingering: Mutex<HashMap<FlowKey, Lingering>>,
     /// Packets of which listeners come here.
@@ -103,14 +105,6 @@ pub(crate) struct HandOff {
     adopter: OnceLock<Arc<dyn Adopt>>,
 }
 
-/// A front end that connections came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Origin {
-    name: String,
-    /// Where its steering takes control datagrams.
-    steering: SocketAddr,
-}
-
 /// A frozen socket whose connection belongs to another node, or soon will. It must be closed before
 /// the connection can come back.
 #[derive(Clone)]
@@ -118,8 +112,12 @@ struct Lingering {
     /// The epoch that the other node got the connection with: whoever offers it again has one that
     /// is no lower.
     epoch: u64,
+    /// What the kernel expected next when the connection was exported.
+    receive_sequence: u32,
     /// Taken out by who closes it.
     socket: Slot,
+    /// The move that it belongs to.
+    owner: mpsc::UnboundedSender<News>,
 }
 
 /// A frozen socket that two tasks may close.
@@ -143,10 +141,11 @@ impl HandOff {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { identity, cluster, mac, id, node, service, control, threshold_bytes, stages } =
             parts;
-        let here = Origin {
-            name: identity.node_name().to_string(),
-            steering: service.as_ref().map_or(NOWHERE, |service| service.steering),
-        };
+        let timeouts = Timeouts::default();
+        let mute_ms = u128::from(timeouts.claim_ms + timeouts.leave_ms);
+        assert!(mute_ms < MUTE_TIME.as_millis(), "imported sockets would repeat their send queues");
+        let steering = service.as_ref().map_or(NOWHERE, |service| service.steering);
+        let origins = Origins::new(identity.node_name(), steering);
         Arc::new(Self {
             identity,
             cluster,
@@ -154,14 +153,13 @@ impl HandOff {
             node,
             service,
             control,
-            // An importer that waits longer would hear its socket's retransmission timer.
-            timeouts: Timeouts { go_ms: GO_TIMEOUT_MS, ..Timeouts::default() },
+            timeouts,
             threshold_bytes,
             thresholds_bytes: Mutex::default(),
             started: Instant::now(),
             stages,
             peers: Mutex::default(),
-            origins: Mutex::new(vec![here]),
+            origins,
             lingering: Mutex::default(),
             routes: Mutex::default(),
             steering: OnceLock::new(),
@@ -173,13 +171,14 @@ impl HandOff {
     /// Bodies from this size on flow past the front end that a connection came from. None do as long
     /// as its steering is silent: a move would end in a reset.
     pub(crate) fn threshold_bytes(&self, origin: u16) -> Option<u64> {
-        if self.control.is_any_silent() && self.control.is_silent(self.origin(origin).steering) {
+        if self.control.is_any_silent() && self.control.is_silent(self.origins.get(origin).steering)
+        {
             return None;
         }
         if origin == HERE {
             return Some(self.threshold_bytes);
         }
-        let said = lock(&self.thresholds_bytes).get(&self.origin(origin).name).copied();
+        let said = lock(&self.thresholds_bytes).get(&self.origins.get(origin).name).copied();
         Some(said.unwrap_or(self.threshold_bytes))
     }
 
@@ -201,6 +200,7 @@ impl HandOff {
 
     /// A front end says where its clients come in.
     fn prepare(&self, name: &str, service: &ServiceAddresses) -> Result<(), String> {
+        self.origins.begin(name, service.steering);
         let mut thresholds = lock(&self.thresholds_bytes);
         if thresholds.len() < ORIGINS_MAX || thresholds.contains_key(name) {
             thresholds.insert(name.into(), service.threshold_bytes);
@@ -228,7 +228,7 @@ impl HandOff {
     /// A connection has ended here. Steering forgets it when nothing of it can come any more.
     pub(crate) fn ended(self: &Arc<Self>, connection: ConnectionInfo) {
         let flow = connection.flow;
-        if flow.moves == 0 || self.forgetting.load(Relaxed) >= FORGETTING_MAX {
+        if !flow.is_known || self.forgetting.load(Relaxed) >= FORGETTING_MAX {
             // Steering does not know it, or finds out by itself.
             return;
         }
@@ -240,7 +240,7 @@ impl HandOff {
             let operation = Operation::Forget { flow: key, epoch: flow.epoch };
             let control = &hand_off.control;
             if control.execute_here(connection.thread, flow.origin, &operation).is_none() {
-                let steering = hand_off.origin(flow.origin).steering;
+                let steering = hand_off.origins.get(flow.origin).steering;
                 // If it does not hear, it finds out by itself.
                 let _ = control.execute(connection.thread, steering, operation).await;
             }
@@ -248,9 +248,45 @@ impl HandOff {
         });
     }
 
-    /// Gives connections that arrive to `adopter`. Once, before any can arrive.
-    pub(crate) fn adopt_with(&self, adopter: Arc<dyn Adopt>) {
+    /// Once this front end drains: has the nodes end the connections that came from it, for their frames
+    /// will not be steered any more; waits for that, but not for longer than `limit`.
+    pub(crate) async fn drain_owners(self: Arc<Self>, shutdown: Shutdown, limit: Duration) {
+        shutdown.draining().await;
+        if self.steering.get().is_none() {
+            // A switch steers on.
+            return;
+        }
+        let channels = lock(&self.peers).to_storage();
+        channels.iter().for_each(|channel| channel.say_drain());
+        let all = async {
+            for channel in &channels {
+                channel.drained().await;
+            }
+        };
+        if timeout(limit, all).await.is_err() {
+            tracing::warn!("connections at storage nodes are cut because the drain takes too long");
+        }
+    }
+
+    /// Whether connections can go back to the front end that they came from.
+    pub(crate) fn can_return(&self, origin: u16) -> bool {
+        !self.origins.get(origin).drains()
+    }
+
+    /// Gives connections that arrive to `adopter`, until this process drains. Once, before any can
+    /// arrive.
+    pub(crate) fn adopt_with(
+        self: &Arc<Self>,
+        adopter: Arc<dyn Adopt>,
+        threads: &Threads,
+        shutdown: &Shutdown,
+    ) {
         assert!(self.adopter.set(adopter).is_ok(), "there is one adopter");
+        let (hand_off, shutdown) = (Arc::clone(self), shutdown.clone());
+        threads.spawn_background(0, async move {
+            shutdown.draining().await;
+            hand_off.origins.drain();
+        });
     }
 
     /// The protocol's clock.
@@ -263,33 +299,27 @@ impl HandOff {
         self.started + Duration::from_millis(at_ms)
     }
 
-    /// The number of a front end; none if there are too many.
-    fn origin_number(&self, name: &str, steering: SocketAddr) -> Option<u16> {
-        let mut origins = lock(&self.origins);
-        let origin = Origin { name: name.into(), steering };
-        let known = origins.iter().position(|known| *known == origin);
-        let number = known.or_else(|| {
-            (origins.len() < ORIGINS_MAX).then(|| {
-                origins.push(origin);
-                origins.len() - 1
-            })
-        })?;
-        Some(number as u16)
-    }
-
-    fn origin(&self, number: u16) -> Origin {
-        lock(&self.origins)[usize::from(number)].clone()
-    }
-
-    /// Makes room for a connection that was here a moment ago.
-    fn welcome_back(&self, flow: &FlowKey, epoch: u64) {
+    /// Makes room for a connection that was here a moment ago. False if bytes came here after it was
+    /// exported: then its next owner lacks them, and the socket here knows.
+    fn welcome_back(&self, flow: &FlowKey, epoch: u64) -> bool {
         let mut all = lock(&self.lingering);
-        if all.get(flow).is_some_and(|lingering| epoch >= lingering.epoch)
-            && let Some(lingering) = all.remove(flow)
-            && let Some(frozen) = lock(&lingering.socket).take()
-        {
+        let Some(lingering) = all.get(flow).filter(|lingering| epoch >= lingering.epoch) else {
+            return true;
+        };
+        let mut socket = lock(&lingering.socket);
+        let Some(frozen) = socket.as_ref() else { return true };
+        let receives = frozen.receive_sequence();
+        if !receives.is_ok_and(|sequence| sequence == lingering.receive_sequence) {
+            return false;
+        }
+        if let Some(frozen) = socket.take() {
             frozen.close_silently();
         }
+        drop(socket);
+        // A move that is over needs no news.
+        let _ = lingering.owner.send(News::FlowReturned);
+        all.remove(flow);
+        true
     }
 
     fn forget_lingering(&self, flow: &FlowKey, socket: &Slot) {

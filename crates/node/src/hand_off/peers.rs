@@ -37,6 +37,11 @@ impl Peers {
         self.storage.get(&node).is_some_and(|list| !list.is_empty())
     }
 
+    /// All channels to storage nodes.
+    pub(super) fn to_storage(&self) -> Vec<Arc<Channel>> {
+        self.storage.values().flatten().cloned().collect()
+    }
+
     fn list(&mut self, channel: &Channel) -> &mut Vec<Arc<Channel>> {
         match channel.node {
             Some(node) => self.storage.entry(node).or_default(),

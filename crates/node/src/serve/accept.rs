@@ -170,8 +170,8 @@ impl<S: Service> Adopt for Adopter<S> {
         Ok(Permit { metrics: self.server.metrics.clone(), _permit: permit, _open: open })
     }
 
-    fn adopt(&self, arrival: Arrival, permit: Permit) {
-        tokio::spawn(connection::resume(arrival, Arc::clone(&self.server), permit));
+    fn adopt(&self, arrival: Arrival) {
+        tokio::spawn(connection::resume(arrival, Arc::clone(&self.server)));
     }
 }
 
@@ -252,7 +252,9 @@ impl<S: Service> Acceptor<S> {
         let service = stream.local_addr().unwrap_or(peer);
         // Higher than that of any earlier connection of the same addresses.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let flow = Flow { epoch: now.as_micros() as u64, origin: HERE, moves: 0, service };
+        let epoch = now.as_micros() as u64;
+        let (is_known, is_fixed) = (false, false);
+        let flow = Flow { epoch, origin: HERE, moves: 0, is_known, is_fixed, service };
         let info = ConnectionInfo { peer, secure, thread, received, can_move, flow };
         tokio::spawn(connection::serve(stream, tls, info, server, permit));
     }

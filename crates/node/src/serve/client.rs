@@ -2,6 +2,7 @@
 
 use super::{metrics::ServerMetrics, sealed::SealedStream, short};
 use crate::config::Limits;
+use socket2::SockRef;
 use std::{
     io,
     io::IoSlice,
@@ -11,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -25,6 +27,19 @@ pub(crate) enum ClientStream {
     Tls(Box<TlsStream<TcpStream>>),
     /// Encrypted by a record layer that can move to another host.
     Sealed(Box<SealedStream>),
+}
+
+impl ClientStream {
+    /// Ends the connection with a reset.
+    pub(super) fn reset(self) {
+        let socket = match &self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Sealed(stream) => stream.get_ref(),
+        };
+        // Without it, the client hears of the end in order.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    }
 }
 
 /// What a connection does and waits for; shared by the parts of one connection, which all run on
@@ -75,6 +90,8 @@ pub(super) struct ClientIo {
     unread: Vec<u8>,
     /// The client sends no more than `unread`; the stream itself may not know.
     finished: bool,
+    /// The connection stays on this host.
+    is_fixed: bool,
     progress: Arc<Progress>,
     metrics: ServerMetrics,
 }
@@ -85,7 +102,8 @@ impl ClientIo {
         progress: Arc<Progress>,
         metrics: ServerMetrics,
     ) -> Self {
-        Self { stream: Some(stream), unread: Vec::new(), finished: false, progress, metrics }
+        let (stream, unread) = (Some(stream), Vec::new());
+        Self { stream, unread, finished: false, is_fixed: false, progress, metrics }
     }
 
     /// Lets the next reader read `bytes` first.
@@ -94,9 +112,15 @@ impl ClientIo {
         self.unread = bytes;
     }
 
+    /// Keeps the connection on this host.
+    pub(super) fn fix(&mut self) {
+        self.is_fixed = true;
+    }
+
     /// Whether the connection can be moved to another host.
     pub(super) fn can_move(&self) -> bool {
-        matches!(self.stream, Some(ClientStream::Plain(_) | ClientStream::Sealed(_)))
+        let moves = matches!(self.stream, Some(ClientStream::Plain(_) | ClientStream::Sealed(_)));
+        moves && !self.is_fixed
     }
 
     /// Whether there is something to be read again.

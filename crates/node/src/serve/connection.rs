@@ -4,14 +4,15 @@ use super::{
     Arrival, ConnectionInfo, Departure, Service,
     accept::{Permit, Shared},
     client::{ClientIo, ClientStream, Progress},
+    cut::Cut,
     exchange::Exchange,
     handshake,
     metrics::Kind,
-    one_request::{Agreement, OneRequest},
+    one_request::{Agreement, OneRequest, REST_BYTES_MAX},
     short::{self, Next},
 };
 use crate::{config::Limits, threads::Shutdown, timer::LazyTimer, tls::ServerTls};
-use http::Request;
+use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{
     body::{Body as _, Incoming},
     server::conn::http1,
@@ -58,10 +59,11 @@ pub(super) fn protocol(limits: &Limits) -> http1::Builder {
 }
 
 /// Serves a connection that has moved here.
-pub(super) async fn resume<S: Service>(arrival: Arrival, server: Arc<Shared<S>>, permit: Permit) {
-    let Arrival { stream, received, finished, connection } = arrival;
-    converse(stream, (received, finished), connection, &server).await;
-    drop(permit);
+pub(super) async fn resume<S: Service>(arrival: Arrival, server: Arc<Shared<S>>) {
+    let Arrival { stream, received, finished, connection, cut, shutdown, permit, guard } = arrival;
+    let orders = Orders { cut: Some(&cut), shutdown: &shutdown };
+    converse(stream, (received, finished), connection, orders, &server).await;
+    drop((permit, guard));
 }
 
 /// Serves a connection that has been accepted.
@@ -73,7 +75,8 @@ pub(super) async fn serve<S: Service>(
     permit: Permit,
 ) {
     if let Some(stream) = greet(stream, tls, &server).await {
-        converse(stream, (Vec::new(), false), connection, &server).await;
+        let orders = Orders { cut: None, shutdown: &server.shutdown };
+        converse(stream, (Vec::new(), false), connection, orders, &server).await;
     }
     drop(permit);
 }
@@ -116,6 +119,7 @@ async fn converse<S: Service>(
     stream: ClientStream,
     before: (Vec<u8>, bool),
     info: ConnectionInfo,
+    orders: Orders<'_>,
     server: &Shared<S>,
 ) {
     let progress = Arc::new(Progress::default());
@@ -124,13 +128,13 @@ async fn converse<S: Service>(
     io.finish_if(before.1);
     let mut talk = Talk {
         watch: Watch::new(&progress, server.limits),
-        draining: pin!(server.shutdown.clone().draining()),
-        shutdown: &server.shutdown,
+        orders,
+        draining: pin!(orders.shutdown.clone().draining()),
     };
     let mut info = ConnectionInfo { can_move: info.can_move && io.can_move(), ..info };
     let end = loop {
         let next = {
-            let mut short = pin!(short::serve(&mut io, info, &progress, server));
+            let mut short = pin!(short::serve(&mut io, info, &progress, orders.shutdown, server));
             talk.attend(|context| short.as_mut().poll(context)).await
         };
         match next {
@@ -146,7 +150,8 @@ async fn converse<S: Service>(
                 let finished = io.is_finished() || progress.end_of_stream.load(Relaxed);
                 let received = io.take_unread();
                 let stream = io.into_stream();
-                let departure = Departure { target, stream, received, finished, flow: info.flow };
+                let (flow, cut) = (info.flow, orders.cut.cloned());
+                let departure = Departure { target, stream, received, finished, flow, cut };
                 let Err(back) = server.service.depart(departure, info).await else {
                     return;
                 };
@@ -154,6 +159,9 @@ async fn converse<S: Service>(
                 io = ClientIo::new(back.stream, Arc::clone(&progress), server.metrics.clone());
                 io.unread(back.received);
                 io.finish_if(back.finished);
+                if info.flow.is_fixed {
+                    io.fix();
+                }
                 // The request that could not be taken elsewhere is answered here.
                 info.can_move = false;
             }
@@ -176,6 +184,12 @@ async fn converse<S: Service>(
                 part(stream, unread && !gone).await;
             }
         }
+        None if orders.cut.is_some_and(|cut| cut.is_cut()) => {
+            tracing::info!(peer = %info.peer, "a connection is reset that lost bytes on its move");
+            if let Some(stream) = progress.take_parked() {
+                stream.reset();
+            }
+        }
         None => {
             tracing::debug!(peer = %info.peer, "a slow client is cut");
             server.metrics.counts().timed_out.add(1);
@@ -196,24 +210,36 @@ async fn general<S: Service>(
 ) -> Option<Result<Option<ClientIo>, BoxError>> {
     let agreement = io.head_bytes(&server.limits).filter(|_| io.can_move()).map(Agreement::new);
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        let body = request.body();
+        let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         if let Some(agreement) = &agreement {
             // Hyper calls this before it reads on behind the head.
-            let body = request.body();
-            let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
             agreement.parsed(length);
         }
+        let is_short = length.is_some_and(|length| length <= REST_BYTES_MAX);
         let kind = Kind::of(request.method(), request.uri());
         let (has_body, received) = (!request.body().is_end_stream(), Instant::now());
         let exchange = Exchange::start(kind, has_body, received, progress, &server.metrics);
         let response = server.service.call(request, ConnectionInfo { received, ..info });
-        async move { Ok::<_, Infallible>(exchange.answer(response.await)) }
+        let agreement = agreement.clone();
+        async move {
+            let mut response = response.await;
+            let status = response.status();
+            let is_refused = status.is_client_error() || status.is_server_error();
+            let is_short = agreement.map_or(is_short, |agreement| agreement.is_nearly_read());
+            if has_body && is_refused && !is_short {
+                // What follows a body that nobody reads cannot be found.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(exchange.answer(response))
+        }
     });
     // Hyper ends a connection on which it has not read a request: what came already must be read first.
     let (begun, requests) = (io.has_unread(), progress.requests.load(Relaxed));
-    let mut drains = false;
+    let (mut drains, shutdown) = (false, talk.orders.shutdown);
     let mut starts_drain = || {
         let is_read = !begun || progress.requests.load(Relaxed) > requests;
-        let starts = !drains && is_read && server.shutdown.is_draining();
+        let starts = !drains && is_read && shutdown.is_draining();
         drains |= starts;
         starts
     };
@@ -257,21 +283,33 @@ async fn general<S: Service>(
 struct Talk<'a, D> {
     /// The client's time-outs.
     watch: Watch<'a>,
+    orders: Orders<'a>,
     /// Wakes the connection when the drain starts.
     draining: Pin<&'a mut D>,
+}
+
+/// How others end a connection.
+#[derive(Clone, Copy)]
+struct Orders<'a> {
+    /// At once.
+    cut: Option<&'a Arc<Cut>>,
+    /// After the present response.
     shutdown: &'a Shutdown,
 }
 
 impl<D: Future<Output = ()>> Talk<'_, D> {
-    /// Works until that is done, or the client is too slow (none). The work is polled when the drain
+    /// Works until that is done, or the client is too slow or the connection is cut (none). The work is polled when the drain
     /// starts.
     async fn attend<T>(&mut self, mut work: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
         let mut expects_drain = false;
         poll_fn(|context| {
             // Polled once, the signal wakes this task when it comes; asking it takes a lock.
-            if !expects_drain && !self.shutdown.is_draining() {
+            if !expects_drain && !self.orders.shutdown.is_draining() {
                 expects_drain = true;
                 let _ = self.draining.as_mut().poll(context);
+            }
+            if self.orders.cut.is_some_and(|cut| cut.poll(context)) {
+                return Poll::Ready(None);
             }
             if let Poll::Ready(done) = work(context) {
                 return Poll::Ready(Some(done));

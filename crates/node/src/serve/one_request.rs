@@ -14,6 +14,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// The most of a refused upload that mostly comes along with its head.
+pub(super) const REST_BYTES_MAX: u64 = 64 * 1024;
+
 /// How the rest of a request is found in the bytes that come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -132,6 +135,16 @@ impl Agreement {
             Some(length) => Rest::Length(length),
             None => Rest::Size(0),
         };
+    }
+
+    /// Whether the request was read whole, or so far that hyper reads the rest behind the response, if it
+    /// is there.
+    pub(super) fn is_nearly_read(&self) -> bool {
+        match self.state().rest {
+            Rest::Nothing => true,
+            Rest::Length(rest) => rest <= REST_BYTES_MAX,
+            _ => false,
+        }
     }
 
     /// Whether the request was answered whole, and the connection can go on.

@@ -85,6 +85,11 @@ impl SealedStream {
         }
     }
 
+    /// The connection below.
+    pub(super) fn get_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// The same, and the client sends no more than what has been received, if `finished`.
     pub(crate) fn finished_if(mut self, finished: bool) -> Self {
         self.ends = finished;

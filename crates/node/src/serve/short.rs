@@ -15,7 +15,7 @@ use super::{
     exchange::Exchange,
     metrics::Kind,
 };
-use crate::body::Body;
+use crate::{body::Body, threads::Shutdown};
 use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame};
@@ -160,6 +160,7 @@ pub(super) async fn serve<S: Service>(
     io: &mut ClientIo,
     info: ConnectionInfo,
     progress: &Arc<Progress>,
+    shutdown: &Shutdown,
     server: &Shared<S>,
 ) -> io::Result<Next> {
     let mut pending = io.take_unread();
@@ -186,7 +187,7 @@ pub(super) async fn serve<S: Service>(
         };
         let reader = Reader { limit_bytes: server.limits.header_bytes_max, keep: info.can_move };
         let received = poll_fn(|context| match reader.poll(context, io, &mut pending, judge) {
-            Poll::Pending if pending.is_empty() && server.shutdown.is_draining() => {
+            Poll::Pending if pending.is_empty() && shutdown.is_draining() => {
                 Poll::Ready(Ok(Received::End))
             }
             polled => polled,
@@ -198,7 +199,7 @@ pub(super) async fn serve<S: Service>(
                     Shortcut::Answer(answer) => {
                         take(&mut pending, if info.can_move { head_bytes } else { 0 });
                         exchange.answered(answer.status);
-                        let close = closes || server.shutdown.is_draining();
+                        let close = closes || shutdown.is_draining();
                         send(io, answer, close).await?;
                         drop(exchange);
                         info.can_move = io.can_move();

@@ -90,8 +90,8 @@ impl<L: Service> Service for Owner<L> {
         self.front.place(head, connection)
     }
 
-    fn refuge(&self, _connection: ConnectionInfo) -> Option<Target> {
-        Some(Target::Origin)
+    fn refuge(&self, connection: ConnectionInfo) -> Option<Target> {
+        self.hand_off.can_return(connection.flow.origin).then_some(Target::Origin)
     }
 
     async fn depart(

@@ -30,6 +30,10 @@ pub(crate) struct Served {
     pub(super) moves: u32,
     /// The request at hand stays here: it could not be given away.
     pub(super) relays: bool,
+    /// It must not be introduced to steering any more, and so does not move.
+    pub(super) stays: bool,
+    /// Steering may have an entry of its flow although it has not moved.
+    pub(super) is_introduced: bool,
     /// A step is due already.
     scheduled: bool,
     last_active_us: u64,
@@ -54,6 +58,8 @@ impl Served {
             epoch,
             moves: 0,
             relays: false,
+            stays: false,
+            is_introduced: false,
             scheduled: false,
             last_active_us: epoch,
         }
@@ -143,7 +149,7 @@ impl World {
             }
         };
         if let Some(request) = request {
-            if request.owner != node && !state.relays {
+            if request.owner != node && !state.relays && !state.stays {
                 return self.give_away(node, flow, request.owner);
             }
             if state.received.len() >= request.length() {
@@ -154,7 +160,7 @@ impl World {
         let is_drained = self.nodes[node].draining_until_us > now_us && node != 0;
         if is_drained && self.nodes[node].served[&flow].moves < u32::MAX {
             let state = self.nodes[node].served.get_mut(&flow).expect("it is served");
-            if !state.relays {
+            if !state.relays && !state.stays {
                 return self.give_away(node, flow, 0);
             }
         }
@@ -244,11 +250,16 @@ impl World {
     /// The process has nothing to do with a connection any more.
     pub(super) fn ended(&mut self, node: usize, flow: usize) {
         let Some(served) = self.nodes[node].served.remove(&flow) else { return };
-        if served.moves > 0 {
-            let incarnation = self.nodes[node].incarnation;
-            let event = Event::Forgets { node, incarnation, flow, epoch: served.epoch };
-            self.queue.push_after(FORGET_DELAY_US, event);
+        if served.moves > 0 || served.is_introduced {
+            self.forget_later(node, flow, served.epoch);
         }
+    }
+
+    /// Steering shall forget a flow when its last packets have arrived.
+    pub(super) fn forget_later(&mut self, node: usize, flow: usize, epoch: u64) {
+        let incarnation = self.nodes[node].incarnation;
+        let event = Event::Forgets { node, incarnation, flow, epoch };
+        self.queue.push_after(FORGET_DELAY_US, event);
     }
 
     /// A connection may have been idle for too long.

@@ -4,7 +4,7 @@ use super::{
     application::Served,
     host::Socket,
     sabotage::Sabotage,
-    tcp::Tcp,
+    tcp::{State, Tcp},
     world::{Checked, Event, MoveKey, World},
 };
 use ashlar_handoff::{
@@ -17,14 +17,14 @@ use std::net::IpAddr;
 /// One connection on its way in.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    importer: Importer,
+    pub(super) importer: Importer,
     /// What the socket is made of, until it is.
     bytes: Option<SecretBytes>,
     /// The flow whose socket this move has made and may close.
-    socket: Option<usize>,
-    image: Option<Box<ConnectionImage>>,
-    /// Only for sabotage: what it has brought.
-    served: Option<usize>,
+    pub(super) socket: Option<usize>,
+    pub(super) image: Option<Box<ConnectionImage>>,
+    /// The flow and the connection that it has brought.
+    served: Option<(usize, usize)>,
 }
 
 impl World {
@@ -79,6 +79,7 @@ impl World {
                 self.queue.push_after(delay_us, Event::Imports { node, incarnation, key });
                 Ok(())
             }
+            ImporterOutput::Claim { epoch } => self.claim_arrival(node, key, arrival, epoch),
             ImporterOutput::Send(message) => {
                 self.send_message(node, key, &message);
                 Ok(())
@@ -92,7 +93,12 @@ impl World {
                     None => Ok(()),
                 }
             }
-            ImporterOutput::Reset => unreachable!("this shell leaves repair mode at once"),
+            ImporterOutput::Reset => {
+                let (flow, connection) =
+                    arrival.served.take().expect("this shell leaves repair mode at once");
+                self.cut(node, flow, connection);
+                Ok(())
+            }
             ImporterOutput::Report(outcome) => {
                 self.coverage.arrivals_dropped +=
                     u64::from(matches!(outcome, Outcome::Ended { .. }));
@@ -117,7 +123,7 @@ impl World {
         node: usize,
         key: MoveKey,
         image: ConnectionImage,
-    ) -> Result<Result<(), Refusal>, Box<crate::violation::Violation>> {
+    ) -> Result<Result<u64, Refusal>, Box<crate::violation::Violation>> {
         let now_us = self.now_us();
         if self.nodes[node].draining_until_us > now_us {
             return Ok(Err(Refusal::Draining));
@@ -138,11 +144,33 @@ impl World {
         (socket.mute, socket.imported_at) = (true, Some(image.tcp.receive_sequence));
         socket.deaf = !self.is_sabotaged(Sabotage::ListenWhileMute);
         self.nodes[node].sockets.insert(flow, socket);
+        let epoch = image.epoch;
         let arrival = self.nodes[node].arrivals.get_mut(&key).expect("it is there");
         arrival.socket = Some(flow);
         arrival.image = Some(Box::new(image));
         self.after_socket(node, flow)?;
-        Ok(Ok(()))
+        Ok(Ok(epoch))
+    }
+
+    /// Bytes of the connection are missing: its socket is reset, whoever has it.
+    fn cut(&mut self, node: usize, flow: usize, connection: usize) {
+        let socket = self.nodes[node].sockets.get(&flow);
+        if socket.is_none_or(|socket| socket.connection != connection) {
+            return;
+        }
+        self.coverage.connections_cut += 1;
+        self.nodes[node].lingers_until_us.remove(&flow);
+        let mut socket = self.nodes[node].sockets.remove(&flow).expect("it is there");
+        if !matches!(socket.tcp.state, State::Gone(_)) {
+            let reset = socket.tcp.abort();
+            self.send_to_client(node, &reset);
+        }
+        for departure in self.nodes[node].departures.values_mut() {
+            departure.is_bereft |= departure.served.connection == connection;
+        }
+        if self.nodes[node].served.get(&flow).is_some_and(|it| it.connection == connection) {
+            self.ended(node, flow);
+        }
     }
 
     fn leave_repair(&mut self, node: usize, arrival: &mut Arrival) -> Checked {
@@ -174,27 +202,24 @@ impl World {
         served.received = image.received.to_vec();
         served.finished = image.peer_finished;
         served.moves = image.client.moves;
-        arrival.served = Some(flow);
+        arrival.served = Some((flow, connection));
         self.coverage.moves_home += u64::from(node == 0);
         self.nodes[node].served.insert(flow, served);
         self.wake_served(node, flow);
         self.check_acknowledged(node, flow, connection)?;
-        if self.is_sabotaged(Sabotage::SameEpoch) {
-            return Ok(());
-        }
         self.check_followed(node, flow, connection, epoch)
     }
 
-    /// The channel to the exporter broke.
+    /// The channel to the exporter broke, which is nothing to an importer.
     pub(super) fn arrival_lost(&mut self, node: usize, key: MoveKey) -> Checked {
-        if self.is_sabotaged(Sabotage::DropAfterGo)
+        if self.is_sabotaged(Sabotage::DropWithChannel)
             && let Some(arrival) = self.nodes[node].arrivals.get_mut(&key)
-            && let Some(flow) = arrival.served.take()
+            && let Some((flow, _)) = arrival.served.take()
         {
             self.nodes[node].served.remove(&flow);
             return self.close_silently(node, flow);
         }
-        self.drive_arrival(node, key, Importer::handle_channel_lost)
+        Ok(())
     }
 
     /// A message for an arrival.
@@ -204,17 +229,10 @@ impl World {
         key: MoveKey,
         message: &Message,
     ) -> Checked {
-        if self.nodes[node].arrivals.contains_key(&key) {
-            return self.drive_arrival(node, key, |importer, now_ms| {
-                importer.handle_message(now_ms, message);
-            });
+        if !self.nodes[node].arrivals.contains_key(&key) {
+            self.coverage.messages_of_forgotten_moves += 1;
         }
-        if matches!(message, Message::Go { .. }) {
-            self.coverage.go_after_forgetting += 1;
-            let reason = Refusal::Expired;
-            self.send_message(node, key, &Message::Refused { reason });
-        }
-        Ok(())
+        self.drive_arrival(node, key, |importer, now_ms| importer.handle_message(now_ms, message))
     }
 
     /// A move's timeout may be due.

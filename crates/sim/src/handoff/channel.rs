@@ -1,7 +1,7 @@
 //! Channels between nodes: they keep the order, break, and are made again.
 
 use super::world::{Checked, Event, Incarnation, MoveKey, World};
-use ashlar_handoff::protocol::{Exporter, Message, answer_unknown};
+use ashlar_handoff::protocol::{Exporter, Message};
 
 /// Before a lost channel is tried again.
 const PAUSE_US: u64 = 50_000;
@@ -21,6 +21,11 @@ pub(crate) struct Session {
 impl Session {
     fn place(&self, node: usize) -> usize {
         usize::from(self.ends[1] == node)
+    }
+
+    /// The other end.
+    pub(super) fn peer_of(&self, node: usize) -> usize {
+        self.ends[1 - self.place(node)]
     }
 }
 
@@ -94,18 +99,14 @@ impl World {
         let key = MoveKey { session, id };
         match message {
             Message::Offer { image } => self.offered(to, key, image),
-            Message::Cancel | Message::Go { .. } => self.message_to_arrival(to, key, &message),
-            Message::Imported | Message::Refused { .. } | Message::Taken => {
-                if self.nodes[to].departures.contains_key(&key) {
-                    return self.drive_departure(to, key, |exporter, now_ms| {
-                        exporter.handle_message(now_ms, &message);
-                    });
+            Message::Cut => self.message_to_arrival(to, key, &message),
+            Message::Refused { .. } | Message::Taken => {
+                if !self.nodes[to].departures.contains_key(&key) {
+                    self.coverage.messages_of_forgotten_moves += 1;
                 }
-                if let Some(answer) = answer_unknown(&message) {
-                    self.coverage.imported_after_forgetting += 1;
-                    self.send_message(to, key, &answer);
-                }
-                Ok(())
+                self.drive_departure(to, key, |exporter, now_ms| {
+                    exporter.handle_message(now_ms, &message);
+                })
             }
         }
     }

@@ -69,8 +69,12 @@ counts! {
     control_replies_unexpected,
     /// Moves begun.
     moves_begun,
-    /// Points, repetitions of the protocol included.
-    points,
+    /// Flows that steering was told of.
+    introductions,
+    /// Claims of importers, repetitions of the protocol included.
+    claims_of_importers,
+    /// The same of exporters.
+    claims_of_exporters,
     /// Moves done, as the exporter saw them.
     moves_done,
     /// Connections that came back to the front end.
@@ -81,24 +85,28 @@ counts! {
     moves_without_channel,
     /// Connections kept because they could not be frozen or exported.
     kept_not_exported,
-    /// Connections kept because the importer refused.
+    /// Connections kept because the importer refused before it claimed.
     kept_refused,
+    /// Connections kept because the exporter was first to claim.
+    kept_contested,
+    /// Connections taken back from an importer that had claimed, or might have.
+    kept_taken_back,
     /// Connections kept because the channel broke.
     kept_channel_lost,
-    /// Connections kept because bytes had arrived.
+    /// Connections kept because bytes had arrived behind the export.
     kept_bytes_arrived,
     /// Connections kept because steering had no room.
     kept_steering_full,
-    /// Connections kept because steering was silent at first.
+    /// Connections kept because steering did not answer their introduction.
     kept_steering_silent,
     /// Connections kept for other reasons.
     kept_other,
     /// Connections given up because somebody had pointed the flow elsewhere.
     ended_superseded,
-    /// Connections given up because the importer did not confirm.
-    ended_not_taken,
-    /// Connections given up for other reasons.
-    ended_other,
+    /// Connections given up because steering knew nobody any more.
+    ended_steering_forgot,
+    /// Connections given up because steering did not say who has them.
+    ended_steering_silent,
     /// Frozen sockets that came back to life.
     thaws,
     /// Frozen sockets that were reset.
@@ -117,10 +125,12 @@ counts! {
     messages,
     /// Messages that were gone with their channel.
     messages_lost_with_channel,
-    /// Go for a move that the importer had forgotten.
-    go_after_forgetting,
-    /// Imported for a move that the exporter had forgotten.
-    imported_after_forgetting,
+    /// Messages for a move that was forgotten.
+    messages_of_forgotten_moves,
+    /// Moves whose importer was told that bytes had arrived behind its image.
+    cuts,
+    /// Connections reset because of that.
+    connections_cut,
     /// Channels opened.
     channels_opened,
     /// Channels broken.

@@ -2,18 +2,17 @@
 
 use super::{
     application::Served,
-    control::Purpose,
+    host::Socket,
     oracle::{acknowledged, followed, silence, undisturbed},
     sabotage::Sabotage,
     steering::{CONTROL, SERVICE, client_address, flow_key, owner},
     tcp::State,
     world::{Checked, Event, Incarnation, MoveKey, World},
 };
-use ashlar_fastpath::steering::{Operation, Reply, ResultCode};
 use ashlar_handoff::{
     SecretBytes,
     image::{ClientNotes, ConnectionImage, TcpImage},
-    protocol::{Cause, Exporter, ExporterOutput, Message, MoveId, Outcome, Owner, Steered},
+    protocol::{Cause, Exporter, ExporterOutput, Message, MoveId, Outcome},
 };
 
 /// Between two looks at whether everything written has been sent.
@@ -22,19 +21,23 @@ const UNSENT_PAUSE_US: u64 = 500;
 /// One connection on its way out.
 #[derive(Debug)]
 pub(crate) struct Departure {
-    exporter: Exporter,
+    pub(super) exporter: Exporter,
     /// The connection without its socket.
-    served: Served,
+    pub(super) served: Served,
     pub(super) flow: usize,
-    target: usize,
+    pub(super) target: usize,
     /// The socket's state as it was exported.
     image: Option<TcpImage>,
-    /// The client's FIN is in the image.
-    is_behind_fin: bool,
+    /// The image, until the socket is looked at again behind the export.
+    exported: Option<Result<SecretBytes, Cause>>,
+    /// Steering was asked for an entry.
+    pub(super) is_introduced: bool,
     /// The socket is to be frozen, and is not yet.
     is_freezing: bool,
-    /// The flow has come back: the socket made room, and another one may be there.
-    is_returned: bool,
+    /// The socket was reset, because an earlier owner has received more.
+    pub(super) is_bereft: bool,
+    /// The importer was told that nobody can go on.
+    has_cut: bool,
     /// The socket is gone, or belongs to the server again.
     is_over: bool,
 }
@@ -60,9 +63,11 @@ impl World {
             flow,
             target,
             image: None,
-            is_behind_fin: false,
+            exported: None,
+            is_introduced: false,
             is_freezing: false,
-            is_returned: false,
+            is_bereft: false,
+            has_cut: false,
             is_over: false,
         };
         self.nodes[node].departures.insert(key, departure);
@@ -90,6 +95,7 @@ impl World {
             self.queue.push_at(at_ms * 1000, event);
             self.nodes[node].departures.insert(key, departure);
         } else {
+            self.forget_introduction(node, key);
             assert!(departure.exporter.is_finished() && departure.is_over, "a move ends whole");
         }
         Ok(())
@@ -112,26 +118,36 @@ impl World {
                 Ok(())
             }
             ExporterOutput::Export => {
-                let image = self.export(node, departure);
-                departure.exporter.handle_exported(self.now_ms(), image);
+                departure.exported = Some(self.export(node, departure).ok_or(Cause::NotExported));
+                let delay_us = self.random.below(self.plan.slip_us);
+                let incarnation = self.nodes[node].incarnation;
+                self.queue.push_after(delay_us, Event::Exported { node, incarnation, key });
                 Ok(())
             }
             ExporterOutput::Send(message) => {
-                if let Message::Go { epoch } = message {
-                    self.nodes[node].lingering.insert(flow, (key, epoch));
+                match message {
+                    Message::Offer { .. } => {
+                        let left = (key, departure.served.epoch + 1);
+                        self.nodes[node].lingering.insert(flow, left);
+                    }
+                    Message::Cut => {
+                        departure.has_cut = true;
+                        self.coverage.cuts += 1;
+                        self.oracles.undisturbed.cut(flow);
+                    }
+                    _ => {}
                 }
                 self.send_message(node, key, &message);
                 Ok(())
             }
             ExporterOutput::CheckReceiveSequence => {
-                let moved = self.has_moved(node, departure);
+                let is_skipped = self.is_sabotaged(Sabotage::SkipCheck);
+                let moved = !is_skipped && self.has_moved(node, departure);
                 departure.exporter.handle_receive_sequence(self.now_ms(), moved);
                 Ok(())
             }
-            ExporterOutput::Point { owner, epoch } => {
-                self.point(node, key, departure, owner, epoch);
-                Ok(())
-            }
+            ExporterOutput::Introduce { epoch } => self.introduce(node, key, departure, epoch),
+            ExporterOutput::Claim { epoch } => self.claim_back(node, key, departure, epoch),
             ExporterOutput::Thaw => {
                 self.forget_lingering(node, flow, key);
                 self.thaw(node, departure)
@@ -139,10 +155,8 @@ impl World {
             ExporterOutput::Reset => {
                 departure.is_over = true;
                 self.forget_lingering(node, flow, key);
-                if departure.is_returned {
-                    return Ok(());
-                }
-                if let Some(mut socket) = self.nodes[node].sockets.remove(&flow)
+                if self.has_socket(node, departure)
+                    && let Some(mut socket) = self.nodes[node].sockets.remove(&flow)
                     && !matches!(socket.tcp.state, State::Gone(_))
                 {
                     self.coverage.frozen_sockets_reset += 1;
@@ -154,7 +168,11 @@ impl World {
             ExporterOutput::CloseSilently => {
                 departure.is_over = true;
                 self.forget_lingering(node, flow, key);
-                if departure.is_returned { Ok(()) } else { self.close_silently(node, flow) }
+                if self.has_socket(node, departure) {
+                    self.close_silently(node, flow)
+                } else {
+                    Ok(())
+                }
             }
             ExporterOutput::Report(outcome) => self.departed(node, departure, outcome),
         }
@@ -179,9 +197,9 @@ impl World {
         let Some(departure) = departure.filter(|departure| departure.is_freezing) else {
             return Ok(());
         };
-        let flow = departure.flow;
+        let (flow, connection) = (departure.flow, departure.served.connection);
         let socket = self.nodes[node].sockets.get_mut(&flow);
-        let frozen = match socket {
+        let frozen = match socket.filter(|socket| socket.connection == connection) {
             Some(socket) if socket.tcp.state == State::Open && !fails => {
                 if socket.tcp.unsent_bytes() > 0 {
                     let event = Event::FreezeTried { node, incarnation, key };
@@ -200,12 +218,14 @@ impl World {
 
     /// The connection as it travels; none if its socket is gone meanwhile.
     fn export(&mut self, node: usize, departure: &mut Departure) -> Option<SecretBytes> {
-        let socket = self.nodes[node].sockets.get(&departure.flow)?;
-        if socket.tcp.state != State::Open || self.random.chance(self.plan.shell_failure) {
+        let fails = self.random.chance(self.plan.shell_failure);
+        let socket = self.socket_of(node, departure)?;
+        if socket.tcp.state != State::Open || fails {
             return None;
         }
         let served = &departure.served;
         let (mut tcp, unread) = socket.tcp.export(SERVICE, client_address(departure.flow));
+        let peer_finished = socket.tcp.peer_finished || served.finished;
         departure.image = Some(tcp.clone());
         self.coverage.images_with_unread_bytes += u64::from(!unread.is_empty());
         self.coverage.images_with_unacknowledged_bytes += u64::from(!tcp.send_queue.is_empty());
@@ -216,8 +236,6 @@ impl World {
         if self.is_sabotaged(Sabotage::ForgetSendQueue) {
             tcp.send_queue = SecretBytes::default();
         }
-        let peer_finished = socket.tcp.peer_finished || served.finished;
-        departure.is_behind_fin = peer_finished;
         self.coverage.images_behind_a_fin += u64::from(peer_finished);
         let image = ConnectionImage {
             epoch: served.epoch,
@@ -237,97 +255,43 @@ impl World {
         image.check().is_ok().then(|| image.encode())
     }
 
-    fn has_moved(&self, node: usize, departure: &Departure) -> bool {
-        if self.is_sabotaged(Sabotage::SkipCheck) {
-            return false;
-        }
+    /// The departure's socket: another connection of the flow may have one if the client ended this one.
+    fn socket_of(&self, node: usize, departure: &Departure) -> Option<&Socket> {
         let socket = self.nodes[node].sockets.get(&departure.flow);
-        match (socket, &departure.image) {
-            (Some(socket), Some(image)) if socket.tcp.state == State::Open => {
-                socket.tcp.receive_next() != image.receive_sequence
-            }
+        let connection = departure.served.connection;
+        socket.filter(|socket| socket.connection == connection && !departure.is_bereft)
+    }
+
+    fn has_socket(&self, node: usize, departure: &Departure) -> bool {
+        self.socket_of(node, departure).is_some()
+    }
+
+    /// Whether the frozen socket has received anything since its export.
+    fn has_moved(&self, node: usize, departure: &Departure) -> bool {
+        match (self.socket_of(node, departure), &departure.image) {
+            (Some(socket), Some(image)) => socket.tcp.receive_next() != image.receive_sequence,
             _ => true,
         }
     }
 
-    fn point(
-        &mut self,
-        node: usize,
-        key: MoveKey,
-        departure: &mut Departure,
-        whom: Owner,
-        epoch: u64,
-    ) {
-        let target = if whom == Owner::Importer { departure.target } else { node };
-        let (flow, owner) = (flow_key(departure.flow), owner(target));
-        // Whether user space has read so far or not: steering did not see it, or did not know the flow.
-        let is_unread = self.is_sabotaged(Sabotage::ForgetUnreadFin);
-        let closing = departure.served.finished || departure.is_behind_fin && !is_unread;
-        let told =
-            if self.is_sabotaged(Sabotage::SameEpoch) { departure.served.epoch } else { epoch };
-        let operation = Operation::Point { flow, owner, epoch: told, closing };
-        let reply = self.ask(node, operation, Purpose::Move { key, epoch });
-        self.coverage.points += 1;
-        let rash = match whom {
-            Owner::Importer => Sabotage::GoBeforePoint,
-            _ => Sabotage::ThawWithoutTakingBack,
-        };
-        if self.is_sabotaged(rash) {
-            let steered = Steered { answers_epoch: epoch, epoch, owner: whom };
-            departure.exporter.handle_steered(self.now_ms(), steered);
-        } else if let Some(reply) = reply
-            && let Some(steered) = self.read_reply(node, departure, epoch, &reply)
-        {
-            departure.exporter.handle_steered(self.now_ms(), steered);
-        }
-    }
-
-    /// Steering has answered.
-    pub(super) fn steered(
-        &mut self,
-        node: usize,
-        key: MoveKey,
-        answers_epoch: u64,
-        reply: &Reply,
-    ) -> Checked {
-        let Some(departure) = self.nodes[node].departures.get(&key) else { return Ok(()) };
-        let Some(steered) = self.read_reply(node, departure, answers_epoch, reply) else {
-            return Ok(());
-        };
-        self.note(|| format!("n{node} {key}: {steered:?}"));
+    /// The socket is looked at again, behind its export.
+    pub(super) fn exported(&mut self, node: usize, key: MoveKey) -> Checked {
+        let Some(mut departure) = self.nodes[node].departures.remove(&key) else { return Ok(()) };
+        let exported = departure.exported.take().expect("it was exported");
+        let has_moved = exported.is_ok() && self.has_moved(node, &departure);
+        let exported = if has_moved { Err(Cause::ReceiveSequenceMoved) } else { exported };
+        self.nodes[node].departures.insert(key, departure);
         self.drive_departure(node, key, |exporter, now_ms| {
-            exporter.handle_steered(now_ms, steered);
+            exporter.handle_exported(now_ms, exported);
         })
-    }
-
-    fn read_reply(
-        &self,
-        node: usize,
-        departure: &Departure,
-        answers_epoch: u64,
-        reply: &Reply,
-    ) -> Option<Steered> {
-        let target = departure.target;
-        let (mut epoch, owner) = match (reply.result, reply.state) {
-            (ResultCode::Busy | ResultCode::WrongIncarnation, _) => return None,
-            (_, Some(state)) if state.owner == owner(target) => (state.epoch, Owner::Importer),
-            (_, Some(state)) if state.owner == owner(node) => (state.epoch, Owner::Exporter),
-            (_, Some(state)) => (state.epoch, Owner::Other),
-            (_, None) => (0, Owner::Nobody),
-        };
-        if self.is_sabotaged(Sabotage::SameEpoch) && epoch == departure.served.epoch {
-            epoch = answers_epoch;
-        }
-        Some(Steered { answers_epoch, epoch, owner })
     }
 
     fn thaw(&mut self, node: usize, departure: &mut Departure) -> Checked {
         departure.is_freezing = false;
         let now_us = self.now_us();
-        if departure.is_returned {
-            return Ok(());
-        }
-        let Some(socket) = self.nodes[node].sockets.get_mut(&departure.flow) else {
+        let connection = departure.served.connection;
+        let socket = self.nodes[node].sockets.get_mut(&departure.flow);
+        let Some(socket) = socket.filter(|socket| socket.connection == connection) else {
             return Ok(());
         };
         if socket.mute {
@@ -336,9 +300,12 @@ impl World {
                 socket.tcp.probe(now_us);
             }
             self.coverage.thaws += 1;
-            let connection = socket.connection;
             self.after_socket(node, departure.flow)?;
             self.unmuted(connection)?;
+            if departure.image.is_some() && self.has_moved(node, departure) {
+                // What has slipped through is here.
+                self.oracles.slipped.remove(&connection);
+            }
             return self.check_acknowledged(node, departure.flow, connection);
         }
         Ok(())
@@ -355,13 +322,17 @@ impl World {
         let client = self.clients[flow].acknowledged(first);
         let socket = self.nodes[node].sockets.get(&flow);
         let (Some(acknowledged), Some(socket)) = (client, socket) else { return Ok(()) };
+        if self.oracles.slipped.contains(&connection) {
+            // The old owner says so, and resets it.
+            return Ok(());
+        }
         let finding = acknowledged::check(acknowledged, socket.tcp.receive_next());
         self.judge(acknowledged::NAME, finding.map_err(|text| format!("n{node}, c{flow}: {text}")))
     }
 
     fn departed(&mut self, node: usize, departure: &mut Departure, outcome: Outcome) -> Checked {
         let flow = departure.flow;
-        self.count_departure(&outcome);
+        self.count_departure(departure.served.epoch, &outcome);
         // Segments that take their time past the filter also make their sender repeat, which takes long.
         let excuses = [Cause::ReceiveSequenceMoved, Cause::FreezeTimeout];
         let slipped = matches!(outcome, Outcome::Kept { cause, .. } if excuses.contains(&cause));
@@ -369,16 +340,26 @@ impl World {
             self.oracles.undisturbed.excuse(flow);
         }
         if self.plan.is_calm {
+            let timeout = Cause::FreezeTimeout;
+            let is_slow = matches!(outcome, Outcome::Kept { cause, .. } if cause == timeout)
+                && self.socket_of(node, departure).is_some_and(|it| it.tcp.awaits_imported());
             // What is cancelled so may be in the way of the next move for a while.
-            let is_excused = self.plan.slips && self.oracles.undisturbed.is_excused(flow);
+            let is_excused =
+                is_slow || self.plan.slips && self.oracles.undisturbed.is_excused(flow);
             let finding = undisturbed::moved(flow, &outcome, is_excused);
             self.judge(undisturbed::NAME, finding)?;
         }
         match outcome {
-            Outcome::Moved { .. } if departure.is_returned => Ok(()),
+            // The flow has come back: the socket has made room.
+            Outcome::Moved { .. } if departure.is_over => Ok(()),
             Outcome::Moved { .. } => {
-                let until_us = (self.now_ms() + self.plan.timeouts.linger_ms) * 1000;
-                self.nodes[node].lingers_until_us.insert(flow, until_us);
+                let finding = acknowledged::cut(self.has_moved(node, departure), departure.has_cut);
+                let finding = finding.map_err(|text| format!("n{node}, c{flow}: {text}"));
+                self.judge(acknowledged::NAME, finding)?;
+                if self.has_socket(node, departure) {
+                    let until_us = (self.now_ms() + self.plan.timeouts.linger_ms) * 1000;
+                    self.nodes[node].lingers_until_us.insert(flow, until_us);
+                }
                 if self.is_sabotaged(Sabotage::CloseAtOnce) {
                     departure.exporter.handle_flow_returned();
                 }
@@ -386,15 +367,29 @@ impl World {
             }
             Outcome::Kept { epoch, cause } => {
                 departure.is_over = true;
+                if !self.has_socket(node, departure) {
+                    // The client, or an earlier owner, has ended it meanwhile.
+                    self.forget_later(node, flow, epoch);
+                    return Ok(());
+                }
                 let told = (epoch, departure.served.epoch, departure.served.moves);
                 let mut served = departure.served.clone();
                 served.epoch = epoch;
                 served.relays = true;
+                // Its introduction may still be under way, and none must follow it.
+                served.stays |= cause == Cause::SteeringSilent;
+                served.is_introduced |= departure.is_introduced;
                 let connection = served.connection;
                 self.nodes[node].served.insert(flow, served);
                 self.wake_served(node, flow);
-                // Nobody is followed where there is no room for it.
-                if cause == Cause::SteeringFull || (told.0 == told.1 && told.2 == 0) {
+                let may_be_unknown =
+                    cause == Cause::SteeringFull || (told.0 == told.1 && told.2 == 0);
+                let entry = self.steering.table.get(&flow_key(flow));
+                let is_elsewhere = entry.is_some_and(|entry| entry.owner() != owner(0));
+                // What steering does not know comes to the front end, as does what it knew there before; but
+                // who had the client's last connection may claim that back.
+                let is_untold = cause == Cause::SteeringSilent;
+                if node == 0 && may_be_unknown && (is_untold || !is_elsewhere) {
                     return Ok(());
                 }
                 self.check_followed(node, flow, connection, epoch)
@@ -419,19 +414,17 @@ impl World {
             return Ok(());
         }
         let entry = self.steering.table.get(&flow_key(flow));
-        if node == 0 && entry.is_none() && self.plan.flows_max < self.plan.clients {
-            // There was no room, and what steering does not know comes here.
-            return Ok(());
-        }
         let entry = entry.map(|entry| (usize::from(entry.owner().id), entry.epoch));
         let finding = followed::check(node, epoch, entry);
         self.judge(followed::NAME, finding.map_err(|text| format!("c{flow}: {text}")))
     }
 
-    fn count_departure(&mut self, outcome: &Outcome) {
+    fn count_departure(&mut self, before: u64, outcome: &Outcome) {
         let coverage = &mut self.coverage;
         let counter = match outcome {
             Outcome::Moved { .. } => &mut coverage.moves_done,
+            Outcome::Kept { epoch, .. } if *epoch == before + 1 => &mut coverage.kept_contested,
+            Outcome::Kept { epoch, .. } if *epoch == before + 2 => &mut coverage.kept_taken_back,
             Outcome::Kept { cause, .. } => match cause {
                 Cause::FreezeTimeout
                 | Cause::NotFrozen
@@ -446,8 +439,9 @@ impl World {
             },
             Outcome::Ended { cause } => match cause {
                 Cause::Superseded => &mut coverage.ended_superseded,
-                Cause::TakenTimeout => &mut coverage.ended_not_taken,
-                _ => &mut coverage.ended_other,
+                Cause::SteeringForgot => &mut coverage.ended_steering_forgot,
+                Cause::SteeringSilent => &mut coverage.ended_steering_silent,
+                cause => unreachable!("an exporter does not end so: {cause}"),
             },
         };
         *counter += 1;
@@ -468,14 +462,14 @@ impl World {
     pub(super) fn welcome_back(&mut self, node: usize, flow: usize, epoch: u64) -> Checked {
         let lingering = self.nodes[node].lingering.get(&flow).copied();
         let Some((key, _)) = lingering.filter(|(_, left)| epoch >= *left) else { return Ok(()) };
-        self.nodes[node].lingering.remove(&flow);
+        if self.has_moved(node, &self.nodes[node].departures[&key]) {
+            // It is in the way: what comes back misses bytes, and is about to be cut.
+            return Ok(());
+        }
         self.nodes[node].lingers_until_us.remove(&flow);
         self.coverage.returns_within_the_linger += 1;
         // The importer's word that it has taken the connection may still be under way: that it gives it
         // away says the same.
-        let departure = self.nodes[node].departures.get_mut(&key).expect("it lingers");
-        departure.is_returned = true;
-        self.close_silently(node, flow)?;
         self.drive_departure(node, key, |exporter, _| exporter.handle_flow_returned())
     }
 

@@ -151,8 +151,15 @@ impl World {
         let socket = self.nodes[node].sockets.get(&segment.flow);
         match socket.filter(|socket| socket.connection == connection) {
             Some(socket) => {
+                let frozen_at = socket.tcp.receive_next();
+                let is_frozen = socket.mute && socket.imported_at.is_none();
                 self.coverage.segments_past_the_filter += u64::from(socket.deaf);
-                self.segment_at_socket(node, segment)
+                self.segment_at_socket(node, segment)?;
+                let socket = self.nodes[node].sockets.get(&segment.flow);
+                if is_frozen && socket.is_some_and(|it| it.tcp.receive_next() != frozen_at) {
+                    self.oracles.slipped.insert(connection);
+                }
+                Ok(())
             }
             None => Ok(()),
         }

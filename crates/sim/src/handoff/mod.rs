@@ -4,7 +4,7 @@
 //! decisions ([`ashlar_fastpath::steering`]), which the kernel program consists of. Around them: the two
 //! ends of TCP (`tcp`), hosts with sockets that can be frozen, exported and imported (`host`), processes
 //! that answer requests (`application`, `request`), shells that perform the duties which the protocol
-//! numbers (`depart`, `arrive`), channels (`channel`), steering's table and the datagrams to it
+//! numbers (`depart`, `arrive`, `claim`), channels (`channel`), steering's table and the datagrams to it
 //! (`steering`, `control`), clients (`client`), faults (`fault`) and a healed end (`liveness`). Oracles
 //! watch all of it, one property a file (`oracle`). What differs from run to run is in `plan`; `world` has
 //! the state, the events and the clock.
@@ -12,6 +12,7 @@
 mod application;
 mod arrive;
 mod channel;
+mod claim;
 mod client;
 mod control;
 mod coverage;

@@ -198,22 +198,22 @@ fn timeouts(random: &mut Random, is_calm: bool) -> Timeouts {
         return real;
     }
     let mut short = |most: u64| random.magnitude(1..most + 1);
-    let (check_ms, point_ms) = (short(real.check_ms), short(real.point_ms));
-    let point_pause_ms = short(40);
+    let (import_ms, claim_ms) = (short(real.import_ms), short(real.claim_ms));
+    let leave_ms = short(real.leave_ms);
+    let claim_pause_ms = short(40);
     Timeouts {
+        introduce_ms: short(real.introduce_ms),
         freeze_ms: short(real.freeze_ms),
         export_ms: short(real.export_ms),
-        offer_ms: short(real.offer_ms),
-        check_ms,
-        point_ms,
-        point_pause_ms,
-        point_pause_max_ms: point_pause_ms + short(80),
+        offer_ms: import_ms + claim_ms + leave_ms + short(real.offer_ms) - 1,
+        check_ms: short(real.check_ms),
         take_back_ms: short(real.take_back_ms),
-        taken_ms: short(real.taken_ms),
         linger_ms: short(real.linger_ms),
-        import_ms: short(real.import_ms),
-        go_ms: check_ms + point_ms + short(real.go_ms) - 1,
-        leave_ms: short(real.leave_ms),
+        import_ms,
+        claim_ms,
+        claim_pause_ms,
+        claim_pause_max_ms: claim_pause_ms + short(80),
+        leave_ms,
         remember_ms: short(real.remember_ms),
     }
 }

@@ -5,17 +5,21 @@ use std::{fmt, str::FromStr};
 /// A defect of the shells around the protocol's machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// `Go` is said before steering has acknowledged the `Point`.
-    GoBeforePoint,
-    /// After a `Point` the socket is thawed although steering has not taken it back.
-    ThawWithoutTakingBack,
-    /// The frozen socket's receive sequence is not looked at again.
+    /// The importer serves before steering has answered its claim.
+    ServeUnclaimed,
+    /// The exporter thaws before steering has answered its claim.
+    ThawWithoutWinning,
+    /// Claims make entries, as introductions do.
+    ClaimMakesEntry,
+    /// An introduction is repeated until it is answered.
+    IntroduceTwice,
+    /// The frozen socket's receive sequence is not looked at again once the connection has left.
     SkipCheck,
     /// The old owner closes at once instead of lingering.
     CloseAtOnce,
-    /// The importer drops the connection when the channel breaks, even after `Go`.
-    DropAfterGo,
-    /// The epoch is that of the owner before.
+    /// The importer drops the connection when the channel breaks, even if it serves it.
+    DropWithChannel,
+    /// The new owner believes in the epoch of the owner before.
     SameEpoch,
     /// What the kernel has received and nobody has read does not travel.
     ForgetReceiveQueue,
@@ -23,18 +27,20 @@ pub enum Sabotage {
     ForgetSendQueue,
     /// An imported socket hears segments before it may speak.
     ListenWhileMute,
-    /// Steering is not told of a FIN that the kernel has received and nobody has read.
+    /// Steering is not told of a FIN that came before it knew the flow.
     ForgetUnreadFin,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::GoBeforePoint,
-        Self::ThawWithoutTakingBack,
+    pub const ALL: [Self; 12] = [
+        Self::ServeUnclaimed,
+        Self::ThawWithoutWinning,
+        Self::ClaimMakesEntry,
+        Self::IntroduceTwice,
         Self::SkipCheck,
         Self::CloseAtOnce,
-        Self::DropAfterGo,
+        Self::DropWithChannel,
         Self::SameEpoch,
         Self::ForgetReceiveQueue,
         Self::ForgetSendQueue,
@@ -45,11 +51,13 @@ impl Sabotage {
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Self::GoBeforePoint => "go-before-point",
-            Self::ThawWithoutTakingBack => "thaw-without-taking-back",
+            Self::ServeUnclaimed => "serve-unclaimed",
+            Self::ThawWithoutWinning => "thaw-without-winning",
+            Self::ClaimMakesEntry => "claim-makes-entry",
+            Self::IntroduceTwice => "introduce-twice",
             Self::SkipCheck => "skip-check",
             Self::CloseAtOnce => "close-at-once",
-            Self::DropAfterGo => "drop-after-go",
+            Self::DropWithChannel => "drop-with-channel",
             Self::SameEpoch => "same-epoch",
             Self::ForgetReceiveQueue => "forget-receive-queue",
             Self::ForgetSendQueue => "forget-send-queue",

@@ -84,6 +84,8 @@ pub(crate) struct Tcp {
     first_pause_us: u64,
     attempts: u32,
     challenged_us: Option<u64>,
+    /// Where the bytes end that an earlier owner had sent.
+    imported_end: u32,
     /// To be sent.
     outbox: Vec<Segment>,
 }
@@ -120,6 +122,7 @@ impl Tcp {
             first_pause_us: sizes.first_pause_us,
             attempts: 0,
             challenged_us: None,
+            imported_end: sequence,
             outbox: Vec::new(),
         }
     }

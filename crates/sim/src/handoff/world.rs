@@ -108,6 +108,12 @@ pub(crate) enum Event {
         incarnation: Incarnation,
         key: MoveKey,
     },
+    /// A frozen socket was exported and is looked at again.
+    Exported {
+        node: usize,
+        incarnation: Incarnation,
+        key: MoveKey,
+    },
     DepartureTimeout {
         node: usize,
         incarnation: Incarnation,
@@ -192,6 +198,7 @@ impl Event {
             | Self::ServedIdles { node, incarnation, .. }
             | Self::Forgets { node, incarnation, .. }
             | Self::FreezeTried { node, incarnation, .. }
+            | Self::Exported { node, incarnation, .. }
             | Self::DepartureTimeout { node, incarnation, .. }
             | Self::ArrivalTimeout { node, incarnation, .. }
             | Self::Imports { node, incarnation, .. }
@@ -390,6 +397,7 @@ impl World {
             Event::FreezeTried { node, incarnation, key } => {
                 return self.freeze_tried(node, incarnation, key);
             }
+            Event::Exported { node, key, .. } => return self.exported(node, key),
             Event::DepartureTimeout { node, key, .. } => {
                 return self.departure_timeout(node, key);
             }
@@ -401,9 +409,9 @@ impl World {
             }
             Event::Message { session, to, bytes } => return self.message(session, to, &bytes),
             Event::AskedAgain { node, incarnation, number } => {
-                self.ask_again(node, incarnation, number);
+                return self.ask_again(node, incarnation, number);
             }
-            Event::ControlRequest { node, frame } => self.control_request(node, *frame),
+            Event::ControlRequest { node, frame } => return self.control_request(node, *frame),
             Event::ControlReply { node, frame } => return self.control_reply(node, &frame),
             Event::SteeringSweeps => self.steering_sweeps(),
             Event::FaultStrikes => self.fault_strikes(),

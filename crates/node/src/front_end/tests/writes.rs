@@ -226,3 +226,19 @@ fn a_client_that_goes_away_in_its_body_writes_nothing() {
     client.rest();
     assert!(stack.nodes[0].seen().is_empty());
 }
+
+#[test]
+fn a_refusal_of_an_upload_says_that_the_connection_ends_unless_its_body_was_read() {
+    let stack = Stack::new(1, take_and_answer);
+    let mut client = stack.client();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n");
+    let response = client.response();
+    assert!(response.status >= 400, "{}", response.status);
+    assert_eq!(response.field("connection"), Some("close"));
+
+    let mut client = stack.client();
+    client.send("POST /read HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.response();
+    assert_eq!((response.status, response.field("connection")), (405, None));
+    assert_eq!(client.put("/a", b"b").status, 200);
+}

@@ -15,6 +15,14 @@ pub(crate) fn check(acknowledged: u32, received: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// A connection has left a frozen socket that `has_moved` since its export: whoever has it now must hear of it.
+pub(crate) fn cut(has_moved: bool, was_told: bool) -> Result<(), String> {
+    if has_moved && !was_told {
+        return Err("nobody is told of bytes behind the image".to_owned());
+    }
+    Ok(())
+}
+
 /// What an imported socket sends before it may speak: it acknowledges nothing that the old owner, which may
 /// take the connection back, does not have.
 pub(crate) fn while_mute(imported_at: Option<u32>, segments: &[Segment]) -> Result<(), String> {

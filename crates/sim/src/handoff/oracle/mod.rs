@@ -6,6 +6,7 @@
 //! | [`requests`] | every byte of a request reaches one application, once and in order |
 //! | [`owners`] | one socket of a connection may speak, at most |
 //! | [`followed`] | steering delivers to whoever goes on with a connection |
+//! | [`introduced`] | an entry is made for a living connection, by the owner that frames come to, by one datagram |
 //! | [`acknowledged`] | what was acknowledged to a client is at its connection's owner |
 //! | [`silence`] | only a socket in repair mode is closed without a word |
 //! | [`undisturbed`] | without faults every move succeeds, and no client notices any |
@@ -14,6 +15,7 @@
 
 pub(crate) mod acknowledged;
 pub(crate) mod followed;
+pub(crate) mod introduced;
 pub(crate) mod leftovers;
 pub(crate) mod liveness;
 pub(crate) mod owners;
@@ -22,11 +24,15 @@ pub(crate) mod responses;
 pub(crate) mod silence;
 pub(crate) mod undisturbed;
 
+use std::collections::BTreeSet;
+
 /// The oracles that remember something.
 #[derive(Debug)]
 pub(crate) struct Oracles {
     pub(crate) requests: requests::Requests,
     pub(crate) undisturbed: undisturbed::Undisturbed,
+    /// Connections whose frozen socket has acknowledged something.
+    pub(crate) slipped: BTreeSet<usize>,
 }
 
 impl Oracles {
@@ -35,6 +41,7 @@ impl Oracles {
         Self {
             requests: requests::Requests::default(),
             undisturbed: undisturbed::Undisturbed::new(clients),
+            slipped: BTreeSet::new(),
         }
     }
 }

@@ -10,16 +10,27 @@ pub(crate) const NAME: &str = "undisturbed";
 #[derive(Debug)]
 pub(crate) struct Undisturbed {
     excused: Vec<bool>,
+    /// Of these, those whose connection had to be reset.
+    cut: Vec<bool>,
 }
 
 impl Undisturbed {
     pub(crate) fn new(clients: usize) -> Self {
-        Self { excused: vec![false; clients] }
+        Self { excused: vec![false; clients], cut: vec![false; clients] }
     }
 
     /// A segment has passed the filter of the client's socket.
     pub(crate) fn excuse(&mut self, client: usize) {
         self.excused[client] = true;
+    }
+
+    /// A segment has passed the filter and was seen too late: the client meets a reset.
+    pub(crate) fn cut(&mut self, client: usize) {
+        (self.excused[client], self.cut[client]) = (true, true);
+    }
+
+    pub(crate) fn is_cut(&self, client: usize) -> bool {
+        self.cut[client]
     }
 
     pub(crate) fn is_excused(&self, client: usize) -> bool {

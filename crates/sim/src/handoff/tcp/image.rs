@@ -1,6 +1,6 @@
 //! What travels of a socket, and how it comes to life elsewhere.
 
-use super::{SEGMENT_BYTES_MAX, Sizes, State, Tcp};
+use super::{SEGMENT_BYTES_MAX, Sizes, State, Tcp, after};
 use ashlar_handoff::image::{TcpImage, TcpOptions, TcpWindow};
 use std::net::SocketAddr;
 
@@ -44,12 +44,19 @@ impl Tcp {
         let mut tcp = Self::new(flow, State::Open, sequence, receive_next, sizes);
         tcp.queue.extend(image.send_queue.iter());
         tcp.next = sequence.wrapping_add(image.send_queue.len() as u32);
+        tcp.imported_end = tcp.next;
         tcp.window = image.window.snd_wnd.max(image.mss);
         tcp.is_behind_fin = peer_finished;
         if !image.send_queue.is_empty() {
             tcp.timer_us = Some(now_us + IMPORTED_PAUSE_US);
         }
         tcp
+    }
+
+    /// Whether what an earlier owner had sent is not acknowledged here. If its peer has told that owner so and
+    /// does not care to repeat it, this socket hears of it when it has repeated that itself.
+    pub(crate) fn awaits_imported(&self) -> bool {
+        after(self.imported_end, self.unacknowledged)
     }
 
     /// Tells the peer where this end is, and makes it answer.
