@@ -118,10 +118,10 @@ impl Source {
         let owner = *[ONE, TWO, here].choose(&mut self.random).unwrap();
         let closing = self.random.random_ratio(1, 8);
         match self.random.random_range(0..10) {
-            0..=3 => Operation::Point { flow, owner, epoch, closing },
-            8..=9 => Operation::Claim { flow, owner, epoch, closing },
-            4..=5 => Operation::Forget { flow, epoch },
-            6 => {
+            0..=4 => Operation::Point { flow, owner, epoch, closing },
+            5 => Operation::Claim { flow, owner, epoch, closing },
+            6..=7 => Operation::Forget { flow, epoch },
+            8 => {
                 let state = known(&flow);
                 let exact = state.map_or((epoch, 1), |state| (state.epoch, state.last_seen_ns));
                 let stale = u64::from(self.random.random_ratio(1, 4));
