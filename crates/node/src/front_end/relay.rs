@@ -64,7 +64,7 @@ impl Relay<'_> {
                 break;
             }
             tried.add(place);
-            let mut outgoing = Outgoing::read(request.asked(), request.to_head);
+            let mut outgoing = Outgoing::read(request.head.clone(), request.to_head);
             let timeouts =
                 Timeouts { response: READ_TIMEOUT.min(left), stall: core.limits.stall_timeout };
             match core.upstream.send(self.thread, node, &mut outgoing, timeouts).await {
@@ -162,7 +162,10 @@ impl Relay<'_> {
 
 /// Whether the node says that the body is longer than what is relayed.
 fn is_large(request: &ReadRequest, answer: &UpstreamResponse) -> bool {
-    request.relay_bytes_max.is_some() && answer.head.field(HAND_OFF_HEADER.as_str()).is_some()
+    // Looked at first: other answers to a read have another status.
+    request.asks_for_size
+        && answer.head.status == StatusCode::NO_CONTENT
+        && answer.head.field(HAND_OFF_HEADER.as_str()).is_some()
 }
 
 /// Whether another replica may do better.

@@ -18,8 +18,6 @@ const ALLOWED: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 const ID_BYTES_MAX: usize = 64;
 /// Digits of an identifier that is made here.
 const NEW_ID_DIGITS: usize = 16;
-/// Ends a line, and a head.
-const LINE_END: &[u8] = b"\r\n";
 /// Most requests' heads fit.
 const HEAD_BYTES: usize = 512;
 
@@ -222,25 +220,39 @@ pub(super) struct ReadRequest {
     /// Bytes of the head that any request for the same object begins with.
     pub(super) start_bytes: usize,
     pub(super) id: RequestId,
-    /// A longer body shall not come here: the node that has it says so instead.
+    /// A body may be too long to come here: then the node that has it says so instead.
+    pub(super) asks_for_size: bool,
+}
+
+/// What is read.
+pub(super) struct Wanted<'a> {
+    pub(super) partition: PartitionIndex,
+    /// Its head only.
+    pub(super) to_head: bool,
+    pub(super) path: &'a str,
+    pub(super) host: Option<&'a [u8]>,
+    /// The node that has a longer body says so instead of sending it.
     pub(super) relay_bytes_max: Option<u64>,
 }
 
 impl ReadRequest {
-    /// A read of the object at `path`, with the client's fields.
+    /// A read with the client's fields.
     pub(super) fn new<'f>(
-        partition: PartitionIndex,
-        to_head: bool,
-        path: &str,
-        host: Option<&[u8]>,
+        wanted: &Wanted<'_>,
         fields: impl Iterator<Item = (&'f str, &'f [u8])>,
         options: &ConnectionOptions,
         id: RequestId,
     ) -> Self {
+        let Wanted { partition, to_head, path, host, relay_bytes_max } = *wanted;
         let mut head = HeadWriter::new(if to_head { "HEAD" } else { "GET" }, path, host, &id);
         let start_bytes = head.len();
         head.relay(fields, options);
-        Self { partition, to_head, head: head.finish(), start_bytes, id, relay_bytes_max: None }
+        let relay_bytes_max = relay_bytes_max.filter(|_| !to_head);
+        if let Some(bytes_max) = relay_bytes_max {
+            head.field(RELAY_MAX_HEADER.as_str(), bytes_max.to_string().as_bytes());
+        }
+        let asks_for_size = relay_bytes_max.is_some();
+        Self { partition, to_head, head: head.finish(), start_bytes, id, asks_for_size }
     }
 
     /// A read as hyper has parsed it.
@@ -248,18 +260,9 @@ impl ReadRequest {
         let to_head = head.method == Method::HEAD;
         let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
         let options = ConnectionOptions::of(&head.headers);
-        Self::new(partition, to_head, head.uri.path(), host, pairs(&head.headers), &options, id)
-    }
-
-    /// The head that a storage node gets.
-    pub(super) fn asked(&self) -> Bytes {
-        let Some(bytes_max) = self.relay_bytes_max.filter(|_| !self.to_head) else {
-            return self.head.clone();
-        };
-        let lines = self.head.len() - LINE_END.len();
-        let mut head = HeadWriter::resume(&self.head[..lines]);
-        head.field(RELAY_MAX_HEADER.as_str(), bytes_max.to_string().as_bytes());
-        head.finish()
+        let (path, relay_bytes_max) = (head.uri.path(), None);
+        let wanted = Wanted { partition, to_head, path, host, relay_bytes_max };
+        Self::new(&wanted, pairs(&head.headers), &options, id)
     }
 
     /// The path, for logs.

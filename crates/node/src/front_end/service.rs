@@ -6,7 +6,7 @@ use super::{
     health::NodeStates,
     metrics::UpstreamMetrics,
     relay::{ReadAnswer, Relay, with_head},
-    request::{self, ReadRequest, RequestId, Target},
+    request::{self, ReadRequest, RequestId, Target, Wanted},
     upstream::Upstream,
 };
 use crate::{
@@ -192,15 +192,16 @@ impl FrontEnd {
         let options = ConnectionOptions::default();
         let (path, host) = (request.path, Some(request.host));
         let fields = request.fields.iter().map(|field| (field.name, field.value));
-        let mut read =
-            ReadRequest::new(partition, request.to_head, path, host, fields, &options, id);
+        let mut relay_bytes_max = None;
         if connection.can_move
             && let Some(hand_off) = &self.0.hand_off
             && let Some(threshold_bytes) = hand_off.threshold_bytes(connection.flow.origin)
         {
-            read.relay_bytes_max = Some(threshold_bytes.saturating_sub(1));
+            relay_bytes_max = Some(threshold_bytes.saturating_sub(1));
         }
-        Some(read)
+        let to_head = request.to_head;
+        let wanted = Wanted { partition, to_head, path, host, relay_bytes_max };
+        Some(ReadRequest::new(&wanted, fields, &options, id))
     }
 
     /// Where an upload goes that is not relayed.

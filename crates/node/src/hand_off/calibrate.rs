@@ -1,4 +1,5 @@
-//! How large a body must be for a move to cost less than relaying it.
+//! How large a body must be for a move to be worth it: for the nodes that share the moves to serve more
+//! than a front end that relays.
 //!
 //! Both are tried on the loopback interface at the start, in some tens of milliseconds: relaying in
 //! processor time for each byte, a move in processor time for all that its two hosts ask of their
@@ -20,7 +21,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Connections that are moved to measure it.
 const MOVES: u32 = 16;
 /// What messages, wake-ups and steering cost the two hosts of a move.
-const CONVERSATION: Duration = Duration::from_micros(50);
+const CONVERSATION: Duration = Duration::from_micros(60);
 /// Bounds of what is believed.
 const THRESHOLD_BYTES_MIN: u64 = 16 << 10;
 const THRESHOLD_BYTES_MAX: u64 = 1 << 20;
@@ -53,9 +54,11 @@ impl Costs {
         Ok(Self { relay_ns_per_kib, move_ns: (moves / MOVES + CONVERSATION).as_nanos() as u64 })
     }
 
-    /// From this size on a body is better not relayed: a power of two.
-    pub(super) fn threshold_bytes(self) -> u64 {
-        let bytes = (self.move_ns << 10) / self.relay_ns_per_kib.max(1);
+    /// From this size on a body is better not relayed: a power of two. All relaying is the front end's
+    /// work; moves are that of `storage_nodes`, which share it.
+    pub(super) fn threshold_bytes(self, storage_nodes: usize) -> u64 {
+        let share_ns = self.move_ns / storage_nodes.max(1) as u64;
+        let bytes = (share_ns << 10) / self.relay_ns_per_kib.max(1);
         bytes.next_power_of_two().clamp(THRESHOLD_BYTES_MIN, THRESHOLD_BYTES_MAX)
     }
 }
@@ -121,9 +124,11 @@ mod tests {
     #[test]
     fn the_threshold_is_where_both_cost_the_same_within_bounds() {
         let threshold =
-            |relay_ns_per_kib, move_ns| Costs { relay_ns_per_kib, move_ns }.threshold_bytes();
+            |relay_ns_per_kib, move_ns| Costs { relay_ns_per_kib, move_ns }.threshold_bytes(1);
         assert_eq!(threshold(1_000, 60_000), 64 << 10);
         assert_eq!(threshold(1_000, 65_000), 128 << 10);
+        let costs = Costs { relay_ns_per_kib: 1_000, move_ns: 480_000 };
+        assert_eq!(costs.threshold_bytes(5), 128 << 10);
         assert_eq!(threshold(1_000, 1), THRESHOLD_BYTES_MIN);
         assert_eq!(threshold(0, 1_000_000_000), THRESHOLD_BYTES_MAX);
     }

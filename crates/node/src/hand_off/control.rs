@@ -65,6 +65,11 @@ impl Control {
         lock(&self.silent.hosts).contains(&address)
     }
 
+    /// Steering at `address` has just begun.
+    pub(super) fn hears(&self, address: SocketAddr) {
+        self.silent.forget(address);
+    }
+
     /// Takes steering at `address` for silent until it answers. Within a runtime.
     pub(super) fn suspect(&self, thread: usize, address: SocketAddr) {
         Silent::suspect(&self.silent, &self.clients[thread], address);
@@ -171,6 +176,9 @@ impl Silent {
         let question = Operation::Query { flow: FlowKey::new(address, address) };
         let (mut was_silent, mut pause) = (false, PROBE_PAUSE);
         while let Err(error) = client.execute(address, question, DEADLINE).await {
+            if !lock(&silent.hosts).contains(&address) {
+                return;
+            }
             if !was_silent {
                 tracing::warn!(%error, "connections stay where they are until steering answers");
                 was_silent = true;
@@ -181,8 +189,12 @@ impl Silent {
         if was_silent {
             tracing::info!(%address, "steering answers again");
         }
-        let mut hosts = lock(&silent.hosts);
+        silent.forget(address);
+    }
+
+    fn forget(&self, address: SocketAddr) {
+        let mut hosts = lock(&self.hosts);
         hosts.remove(&address);
-        silent.count.store(hosts.len(), Relaxed);
+        self.count.store(hosts.len(), Relaxed);
     }
 }

@@ -201,6 +201,7 @@ impl HandOff {
     /// A front end says where its clients come in.
     fn prepare(&self, name: &str, service: &ServiceAddresses) -> Result<(), String> {
         self.origins.begin(name, service.steering);
+        self.control.hears(service.steering);
         let mut thresholds = lock(&self.thresholds_bytes);
         if thresholds.len() < ORIGINS_MAX || thresholds.contains_key(name) {
             thresholds.insert(name.into(), service.threshold_bytes);

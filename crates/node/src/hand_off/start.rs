@@ -8,7 +8,7 @@ use super::{
     switch,
 };
 use crate::{
-    config::{Config, ConfigError, FrontEnd, Mode, Steering as Placement, SteeringHere},
+    config::{Cluster, Config, ConfigError, FrontEnd, Mode, Steering as Placement, SteeringHere},
     metrics::Registry,
     serve,
     threads::Threads,
@@ -113,7 +113,7 @@ fn prepare_front_end(
         }
     };
     let clients = steering_clients(&key, id, control_address.ip(), threads)?;
-    let threshold_bytes = threshold_bytes(role.hand_off.threshold_bytes);
+    let threshold_bytes = threshold_bytes(role.hand_off.threshold_bytes, &config.cluster);
     tracing::info!(threshold_bytes, interface, "large bodies flow past the front end");
     let hand_off = HandOff::new(Parts {
         identity: ChannelIdentity::new(&key, &config.name)?,
@@ -139,9 +139,9 @@ fn prepare_front_end(
     Ok(hand_off)
 }
 
-/// The size from which on bodies are not relayed: the configured one, or where a move begins to cost
-/// less.
-fn threshold_bytes(configured: Option<u64>) -> u64 {
+/// The size from which on bodies are not relayed: the configured one, or where a move begins to be worth
+/// it.
+fn threshold_bytes(configured: Option<u64>, cluster: &Cluster) -> u64 {
     /// Where nothing could be measured.
     const USUAL: u64 = 64 << 10;
     if let Some(bytes) = configured {
@@ -150,7 +150,7 @@ fn threshold_bytes(configured: Option<u64>) -> u64 {
     match Costs::measure() {
         Ok(costs) => {
             tracing::info!(costs.move_ns, costs.relay_ns_per_kib, "measured the hand-off");
-            costs.threshold_bytes()
+            costs.threshold_bytes(cluster.nodes.len())
         }
         Err(error) => {
             tracing::warn!(%error, "the cost of a hand-off cannot be measured");
@@ -205,7 +205,7 @@ pub(crate) fn storage(
         node: Some(node),
         service: None,
         control: Control::new(Vec::new(), clients),
-        threshold_bytes: threshold_bytes(None),
+        threshold_bytes: threshold_bytes(None, &config.cluster),
         stages: Stages::new(registry),
     });
     let listen = |source| HandOffError::System { what: "cannot listen for hand-offs", source };
