@@ -11,7 +11,7 @@
 //! | `Offer(image)`      | exporter → importer | here is a frozen connection |
 //! | `Claim(epoch)`      | either → steering   | the flow's frames go to me, if its entry has a lower epoch; answered with what holds |
 //! | `Taken`             | importer → exporter | I serve it |
-//! | `Refused(reason)`   | importer → exporter | I do not, and never send a byte |
+//! | `Refused(reason, claimed)` | importer → exporter | I do not, and never send a byte; I may have claimed the flow |
 //! | `Cut`               | exporter → importer | bytes came here after the image was made: reset it |
 //!
 //! One rule carries the safety: **steering's entry is the only permission to speak, and it is given

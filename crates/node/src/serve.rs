@@ -70,7 +70,7 @@ pub(crate) struct ConnectionInfo {
 /// A connection as steering sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
-    /// Counts the connection's owners; steering follows the highest.
+    /// Of the flow's entry at steering, as long as this host owns it.
     pub(crate) epoch: u64,
     /// The front end that accepted it, as this process numbers them.
     pub(crate) origin: u16,
@@ -78,7 +78,7 @@ pub(crate) struct Flow {
     pub(crate) moves: u32,
     /// Steering may have an entry of it.
     pub(crate) is_known: bool,
-    /// It never moves again: steering may hear of it at any time.
+    /// It never moves again: an introduction that was not answered may still reach steering.
     pub(crate) is_fixed: bool,
     /// What the client connected to.
     pub(crate) service: SocketAddr,

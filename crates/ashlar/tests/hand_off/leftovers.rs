@@ -68,7 +68,7 @@ fn descriptors(lab: &Lab, host: &str) -> usize {
     let status = lab.status().unwrap();
     let host = status.hosts.iter().find(|known| known.name == host).unwrap();
     let node = host.processes.iter().find(|process| process.name == "node").unwrap();
-    fs::read_dir(format!("/proc/{}/fd", node.pid)).map_or(0, Iterator::count)
+    fs::read_dir(format!("/proc/{}/fd", node.pid)).unwrap().count()
 }
 
 /// Ends every node as an operator does, and looks at what the kernel still holds.

@@ -86,8 +86,8 @@ pub(super) fn add_to(page: &mut Page, outcome: &Outcome) -> Result<(), PageError
         page.heading("Stages of a move");
         page.paragraph(
             "From the nodes' histograms, over all rounds. Under load most of it is waiting for a \
-             turn; the lines of one connection show the work. `import` is the part of `offer` at \
-             the new owner's host. What is published adds up from block, serialize, send, deserialize \
+             turn; the lines of one connection show the work. `import`, `point` and `go` are parts \
+             of `offer`, at the new owner's host. What is published adds up from block, serialize, send, deserialize \
              and point.",
         );
         page.table(&table);

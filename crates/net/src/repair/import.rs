@@ -163,8 +163,17 @@ impl Imported {
     /// socket's was nearly closed, and sends one probe, whose answer restarts the stream.
     ///
     /// # Errors
-    /// When the kernel refuses. The connection is closed then.
+    /// When the kernel refuses. The connection is closed then, with a reset if it was alive.
     pub fn go(self) -> Result<OwnedFd, RepairError> {
+        let socket = self.socket.as_fd();
+        self.come_to_life().inspect_err(|_| {
+            // Best effort: the first error is the one to tell.
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        })?;
+        Ok(self.socket)
+    }
+
+    fn come_to_life(&self) -> Result<(), RepairError> {
         let socket = self.socket.as_fd();
         undeafen(socket)?;
         // The window goes first: the probe carries one, too, which the kernel then counts as announced, and the peer does not read.
@@ -175,8 +184,7 @@ impl Imported {
         options::set_repair(socket, Repair::On)?;
         options::set_repair(socket, Repair::OffWithProbe)?;
         // Leaving repair mode took the option away; without it nobody could listen at this address while the connection lasts.
-        SockRef::from(&socket).set_reuse_address(true).step("SO_REUSEADDR")?;
-        Ok(self.socket)
+        SockRef::from(&socket).set_reuse_address(true).step("SO_REUSEADDR")
     }
 
     /// Closes the connection without a word: another host has it.

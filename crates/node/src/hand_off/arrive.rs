@@ -203,9 +203,11 @@ impl Arrival {
                 unreachable!("these are performed where the move's number is known")
             }
             ImporterOutput::LeaveRepair => {
-                let alive = self.leave_repair();
-                self.stage(&hand_off.stages.go);
-                self.importer.handle_left_repair(hand_off.now_ms(), alive);
+                // Without an answer the machine gives the connection up at its deadline.
+                if let Some(alive) = self.leave_repair() {
+                    self.stage(&hand_off.stages.go);
+                    self.importer.handle_left_repair(hand_off.now_ms(), alive);
+                }
             }
             ImporterOutput::Serve { epoch } => self.serve(epoch, hand_off, channel.thread),
             ImporterOutput::CloseSilently | ImporterOutput::Reset => {
@@ -300,18 +302,19 @@ impl Arrival {
         Ok(epoch)
     }
 
-    fn leave_repair(&mut self) -> bool {
+    /// Whether the socket lives now; none if nobody can say what it has sent.
+    fn leave_repair(&mut self) -> Option<bool> {
         let Socket::Mute(imported) = std::mem::replace(&mut self.socket, Socket::None) else {
-            return false;
+            return Some(false);
         };
         match imported.go() {
             Ok(socket) => {
                 self.socket = Socket::Alive(socket);
-                true
+                Some(true)
             }
             Err(error) => {
                 tracing::warn!(%error, "an imported connection cannot be brought to life");
-                false
+                None
             }
         }
     }

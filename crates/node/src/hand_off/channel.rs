@@ -33,7 +33,7 @@ use zeroize::Zeroize;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the greeting may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
-/// Before a lost channel is opened again; doubles up to the second.
+/// Before a lost channel is opened again; doubles up to [`RECONNECT_PAUSE_MAX`].
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A channel on which nothing comes for so long is probed, so often.

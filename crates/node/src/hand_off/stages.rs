@@ -23,16 +23,16 @@ pub(crate) struct Stages {
     pub(super) freeze: Stage,
     /// Reading the socket's state, and encoding it.
     pub(super) export: Stage,
-    /// From the offer to the importer's answer.
+    /// From the offer until the exporter knows that the importer serves.
     pub(super) offer: Stage,
-    /// From there to steering's answer.
-    pub(super) point: Stage,
-    /// From there until the importer serves.
-    pub(super) go: Stage,
-    /// All of it.
+    /// All of it, at the exporter.
     total: Stage,
     /// At the importer: decoding, and making the socket.
     pub(super) import: Stage,
+    /// At the importer: from there to steering's answer to its claim.
+    pub(super) point: Stage,
+    /// At the importer: leaving repair mode.
+    pub(super) go: Stage,
     moved: Counter,
     ended: Counter,
     not_arrived: Counter,
