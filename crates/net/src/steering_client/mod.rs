@@ -40,6 +40,9 @@ pub const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// So many steering hosts are remembered by the life of their table; with more, all are asked again.
 const STEERING_HOSTS_MAX: usize = 1_024;
 
+/// Replies to copies of one request that wait to be looked at.
+const REPLIES_MAX: usize = 8;
+
 /// After an error of the socket: so that a lasting one does not keep a processor busy.
 const PAUSE_AFTER_RECEIVE_ERROR: Duration = Duration::from_millis(10);
 
@@ -193,8 +196,7 @@ impl SteeringClient {
         let Ok(_turn) = timeout_at(end, self.shared.sender.turn()).await else {
             return Err(silent(0));
         };
-        // One is enough: who asks again waits for one answer.
-        let (reply_to, mut replies) = mpsc::channel(1);
+        let (reply_to, mut replies) = mpsc::channel(REPLIES_MAX);
         let mut attempts = Attempts::new(&self.shared.outstanding, operation, reply_to);
         let mut pause = FIRST_PAUSE;
         loop {

@@ -192,7 +192,7 @@ impl Arrival {
         }
     }
 
-    fn perform(&mut self, output: ImporterOutput, hand_off: &HandOff, channel: &Channel) {
+    fn perform(&mut self, output: ImporterOutput, hand_off: &Arc<HandOff>, channel: &Channel) {
         match output {
             ImporterOutput::Import(bytes) => {
                 let result = self.import(&bytes, hand_off);
@@ -214,6 +214,14 @@ impl Arrival {
                 if let Some(cut) = self.cut.take() {
                     cut.cut();
                 }
+                if let (Some(image), Some(admission)) = (&self.image, &self.admission)
+                    && output == ImporterOutput::Reset
+                {
+                    // The flow is ours, and nobody will serve it.
+                    let flow = FlowKey::new(image.tcp.peer, image.tcp.local);
+                    let (epoch, origin) = (image.epoch + 1, admission.origin);
+                    hand_off.forget_later(flow, epoch, origin, channel.thread);
+                }
                 if let Socket::Alive(socket) = &self.socket {
                     // Closed so, the client hears of it at once; without it, it would in its time.
                     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
@@ -233,7 +241,7 @@ impl Arrival {
 
     /// Asks steering for the flow: at once if it is here, else with an answer to come, if it is not asked
     /// already.
-    fn claim(&mut self, epoch: u64, hand_off: &HandOff, channel: &Channel) -> Option<Answer> {
+    fn claim(&mut self, epoch: u64, hand_off: &Arc<HandOff>, channel: &Channel) -> Option<Answer> {
         if std::mem::replace(&mut self.is_claimed, true) {
             return None;
         }
@@ -258,7 +266,7 @@ impl Arrival {
         &mut self,
         answers_epoch: u64,
         reply: Option<Reply>,
-        hand_off: &HandOff,
+        hand_off: &Arc<HandOff>,
         channel: &Channel,
     ) {
         self.is_claimed = false;
@@ -319,7 +327,7 @@ impl Arrival {
         }
     }
 
-    fn serve(&mut self, epoch: u64, hand_off: &HandOff, thread: usize) {
+    fn serve(&mut self, epoch: u64, hand_off: &Arc<HandOff>, thread: usize) {
         let Socket::Alive(socket) = std::mem::replace(&mut self.socket, Socket::None) else {
             unreachable!("the machine has brought the socket to life");
         };

@@ -7,7 +7,10 @@
 
 use super::{HandOff, arrive::Arrivals, hello::Hello, lock};
 use ashlar_fastpath::steering::Owner;
-use ashlar_handoff::protocol::{MESSAGE_BYTES_MAX, Message, MoveId};
+use ashlar_handoff::{
+    SecretBytes,
+    protocol::{MESSAGE_BYTES_MAX, Message, MoveId},
+};
 use ashlar_object::NodeIndex;
 use bytes::{Buf, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
@@ -43,7 +46,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// be reached for as long again is taken for dead.
 const PEER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A channel on which more waits to be sent takes no further connections.
-const WAITING_BYTES_MAX: usize = 32 << 20;
+const WAITING_BYTES_MAX: usize = 4 << 20;
 /// The longest greeting.
 const HELLO_BYTES_MAX: usize = 4096;
 const LENGTH_BYTES: usize = 4;
@@ -62,8 +65,8 @@ pub(super) struct Channel {
     pub(super) thread: usize,
     /// The peer's host, as steering names it.
     pub(super) owner: Owner,
-    /// Frames to send.
-    waiting: Mutex<Vec<u8>>,
+    /// Contents of frames to send.
+    waiting: Mutex<Waiting>,
     wake: Notify,
     /// Moves that this node offers, by number.
     departures: Mutex<HashMap<MoveId, mpsc::UnboundedSender<News>>>,
@@ -71,6 +74,29 @@ pub(super) struct Channel {
     lost: AtomicBool,
     /// The peer has no connections of this front end any more; or it cannot say so.
     drained: watch::Sender<bool>,
+    /// The peer is a front end and about to end.
+    heard_drain: AtomicBool,
+}
+
+/// What is to be sent: images hold keys, so nothing of it is copied but into what is overwritten.
+#[derive(Default)]
+struct Waiting {
+    contents: Vec<SecretBytes>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// All frames, in one allocation of just their size.
+    fn take(&mut self) -> SecretBytes {
+        let Self { contents, bytes } = std::mem::take(self);
+        let mut frames = SecretBytes::with_capacity(bytes);
+        for content in contents {
+            frames.extend_from_slice(&(content.len() as u32).to_le_bytes());
+            frames.extend_from_slice(&content);
+        }
+        assert_eq!(frames.len(), bytes);
+        frames
+    }
 }
 
 /// A place among a channel's moves, as long as it lives.
@@ -99,21 +125,23 @@ impl Channel {
         let id = MoveId(self.next_move.fetch_add(1, Relaxed));
         lock(&self.departures).insert(id, sender.clone());
         let departing = Departing { channel: Arc::clone(self), id, inbox, sender };
-        let room = lock(&self.waiting).len() < WAITING_BYTES_MAX;
+        let room = lock(&self.waiting).bytes < WAITING_BYTES_MAX;
         // Looked at after the insertion: whoever ends the channel clears what was inserted before.
         (room && !self.lost.load(Relaxed)).then_some(departing)
     }
 
     /// Sends a message of a move.
     pub(super) fn send(&self, id: MoveId, message: &Message) {
-        let content = message.encode(id);
-        self.send_frame(&content);
+        self.send_frame(message.encode(id));
     }
 
-    fn send_frame(&self, content: &[u8]) {
+    fn send_frame(&self, content: SecretBytes) {
         let mut waiting = lock(&self.waiting);
-        waiting.extend_from_slice(&(content.len() as u32).to_le_bytes());
-        waiting.extend_from_slice(content);
+        if self.lost.load(Relaxed) {
+            return;
+        }
+        waiting.bytes += LENGTH_BYTES + content.len();
+        waiting.contents.push(content);
         drop(waiting);
         self.wake.notify_one();
     }
@@ -121,7 +149,7 @@ impl Channel {
     /// Tells a storage node that this front end is about to end, or a front end that none of its
     /// connections is here any more.
     pub(super) fn say_drain(&self) {
-        self.send_frame(&[]);
+        self.send_frame(SecretBytes::default());
     }
 
     /// Waits until the peer has no connections of this front end any more, or is lost.
@@ -139,9 +167,14 @@ impl Channel {
         };
         let Some(number) = hand_off.origins.number(&self.name, *origin) else { return };
         let (origin, channel) = (hand_off.origins.get(number), Arc::clone(self));
+        if self.heard_drain.swap(true, Relaxed) {
+            return;
+        }
         tokio::spawn(async move {
-            origin.drain().await;
-            channel.say_drain();
+            tokio::select! {
+                () = origin.drain() => channel.say_drain(),
+                () = channel.drained() => {}
+            }
         });
     }
 
@@ -155,6 +188,7 @@ impl Channel {
 
     fn lose(&self) {
         self.lost.store(true, Relaxed);
+        *lock(&self.waiting) = Waiting::default();
         self.drained.send_replace(true);
         for (_, departure) in lock(&self.departures).drain() {
             let _ = departure.send(News::ChannelLost);
@@ -260,7 +294,8 @@ where
     let mut received = BytesMut::new();
     let greeting = async {
         let service = hand_off.service.clone();
-        let hello = Hello::new(&hand_off.cluster.id, hand_off.owner, service).encode();
+        let hello = Hello::new(&hand_off.cluster.id, hand_off.owner, hand_off.incarnation, service);
+        let hello = hello.encode();
         writer.write_all(&(hello.len() as u32).to_le_bytes()).await?;
         writer.write_all(&hello).await?;
         writer.flush().await?;
@@ -273,7 +308,10 @@ where
     if let Some(service) = &hello.service
         && node.is_none()
     {
-        hand_off.prepare(&name, service)?;
+        hand_off.prepare(&name, service, hello.incarnation)?;
+    }
+    if let Some(node) = node {
+        hand_off.owner_greets(node, hello.incarnation);
     }
     let origin = hello.service.as_ref().filter(|_| node.is_none()).map(|service| service.steering);
     let channel = Arc::new(Channel {
@@ -288,12 +326,18 @@ where
         next_move: AtomicU64::new(1),
         lost: AtomicBool::new(false),
         drained: watch::Sender::new(false),
+        heard_drain: AtomicBool::new(false),
     });
     tracing::debug!(peer = channel.name, thread, "a channel for hand-offs is open");
     lock(&hand_off.peers).insert(Arc::clone(&channel));
+    if hand_off.drains.load(Relaxed) {
+        channel.say_drain();
+    }
     let writing = tokio::spawn(write(Arc::clone(&channel), writer));
     let mut arrivals = Arrivals::new(Arc::clone(hand_off), Arc::clone(&channel));
     let end = read(&channel, &mut reader, &mut received, &mut arrivals).await;
+    // It may hold a part of an image.
+    received.as_mut().zeroize();
     hand_off.channel_lost(&channel);
     channel.lose();
     writing.abort();
@@ -305,7 +349,8 @@ where
 /// Sends frames until the channel is lost.
 async fn write<S: AsyncWrite>(channel: Arc<Channel>, mut writer: WriteHalf<S>) {
     while !channel.lost.load(Relaxed) {
-        let mut frames = std::mem::take(&mut *lock(&channel.waiting));
+        // Overwritten when it is dropped, also if this is aborted.
+        let frames = lock(&channel.waiting).take();
         if frames.is_empty() {
             channel.wake.notified().await;
             continue;
@@ -314,10 +359,7 @@ async fn write<S: AsyncWrite>(channel: Arc<Channel>, mut writer: WriteHalf<S>) {
             writer.write_all(&frames).await?;
             writer.flush().await
         };
-        let sent = sent.await;
-        // Images hold keys.
-        frames.zeroize();
-        if sent.is_err() {
+        if sent.await.is_err() {
             // The reader notices as well.
             return;
         }

@@ -438,6 +438,8 @@ impl Move<'_> {
             }
             Outcome::Ended { cause } => {
                 tracing::info!(flow = %self.key, %cause, "a connection is lost on its way");
+                let Flow { epoch, origin, .. } = self.flow;
+                self.hand_off.forget_later(self.key, epoch, origin, self.thread);
                 stages.ended();
                 Ok(())
             }

@@ -16,6 +16,8 @@ pub(super) struct Hello {
     mac: [u8; 6],
     /// How steering numbers the sender.
     owner_id: u16,
+    /// Names the sender's process.
+    pub(super) incarnation: u64,
     /// What clients connect to, if the sender is a front end.
     pub(super) service: Option<Service>,
 }
@@ -32,8 +34,14 @@ pub(crate) struct Service {
 }
 
 impl Hello {
-    pub(super) fn new(cluster: &str, owner: Owner, service: Option<Service>) -> Self {
-        Self { cluster: cluster.into(), mac: owner.mac.0, owner_id: owner.id, service }
+    pub(super) fn new(
+        cluster: &str,
+        owner: Owner,
+        incarnation: u64,
+        service: Option<Service>,
+    ) -> Self {
+        let (cluster, mac, owner_id) = (cluster.into(), owner.mac.0, owner.id);
+        Self { cluster, mac, owner_id, incarnation, service }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -72,7 +80,7 @@ mod tests {
         let owner = Owner { mac: MacAddress([2, 0, 0, 0, 0, 1]), id: 3 };
         let listeners = vec!["10.0.0.1:80".parse().unwrap()];
         let steering = "10.0.0.1:7471".parse().unwrap();
-        Hello::new("demo", owner, Some(Service { listeners, steering, threshold_bytes: 1 }))
+        Hello::new("demo", owner, 1, Some(Service { listeners, steering, threshold_bytes: 1 }))
     }
 
     #[test]

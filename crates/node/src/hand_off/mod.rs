@@ -52,7 +52,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -101,6 +101,14 @@ pub(crate) struct HandOff {
     steering: OnceLock<Arc<Mutex<Steering>>>,
     /// Flows to be forgotten that are waited for.
     forgetting: AtomicUsize,
+    /// Storage nodes whose flows were forgotten since they were last there.
+    gone: Mutex<HashSet<NodeIndex>>,
+    /// The processes that storage nodes were when they last greeted.
+    incarnations: Mutex<HashMap<NodeIndex, u64>>,
+    /// Names this process in greetings.
+    incarnation: u64,
+    /// This front end is about to end.
+    drains: AtomicBool,
     /// Serves connections that arrive.
     adopter: OnceLock<Arc<dyn Adopt>>,
 }
@@ -164,6 +172,10 @@ impl HandOff {
             routes: Mutex::default(),
             steering: OnceLock::new(),
             forgetting: AtomicUsize::new(0),
+            gone: Mutex::default(),
+            incarnations: Mutex::default(),
+            incarnation: rand::random(),
+            drains: AtomicBool::new(false),
             adopter: OnceLock::new(),
         })
     }
@@ -187,20 +199,43 @@ impl HandOff {
         assert!(self.steering.set(steering).is_ok(), "there is one steering");
     }
 
-    /// A storage node's process has ended: its connections are answered by this host, with resets.
+    /// A storage node's process has ended: its connections are answered by this host, with resets. Once
+    /// for each time that it was there.
     fn owner_is_gone(&self, node: NodeIndex) {
-        if lock(&self.peers).reaches(node) {
+        if lock(&self.peers).reaches(node) || !lock(&self.gone).insert(node) {
             return;
         }
+        self.forget_owner(node);
+    }
+
+    /// Another process than before greets as a storage node, or the first one.
+    fn owner_greets(&self, node: NodeIndex, incarnation: u64) {
+        lock(&self.gone).remove(&node);
+        let before = lock(&self.incarnations).insert(node, incarnation);
+        if before.is_some_and(|before| before != incarnation) {
+            self.forget_owner(node);
+        }
+    }
+
+    fn forget_owner(&self, node: NodeIndex) {
         // A switch finds out by itself.
         let Some(steering) = self.steering.get() else { return };
-        let name = &self.cluster.nodes[usize::from(node.0)].name;
-        steering::forget_owner(steering, owner_id(node), name);
+        let name = self.cluster.nodes[usize::from(node.0)].name.clone();
+        let steering = Arc::clone(steering);
+        // Looking through a large table takes longer than an event loop may stand still.
+        tokio::task::spawn_blocking(move || {
+            steering::forget_owner(&steering, owner_id(node), &name);
+        });
     }
 
     /// A front end says where its clients come in.
-    fn prepare(&self, name: &str, service: &ServiceAddresses) -> Result<(), String> {
-        self.origins.begin(name, service.steering);
+    fn prepare(
+        &self,
+        name: &str,
+        service: &ServiceAddresses,
+        incarnation: u64,
+    ) -> Result<(), String> {
+        self.origins.begin(name, service.steering, incarnation);
         self.control.hears(service.steering);
         let mut thresholds = lock(&self.thresholds_bytes);
         if thresholds.len() < ORIGINS_MAX || thresholds.contains_key(name) {
@@ -229,21 +264,31 @@ impl HandOff {
     /// A connection has ended here. Steering forgets it when nothing of it can come any more.
     pub(crate) fn ended(self: &Arc<Self>, connection: ConnectionInfo) {
         let flow = connection.flow;
-        if !flow.is_known || self.forgetting.load(Relaxed) >= FORGETTING_MAX {
-            // Steering does not know it, or finds out by itself.
+        if flow.is_known {
+            let key = FlowKey::new(connection.peer, flow.service);
+            self.forget_later(key, flow.epoch, flow.origin, connection.thread);
+        }
+    }
+
+    /// Has steering forget a flow, unless it has a higher epoch by then, when nothing of the connection can
+    /// come any more.
+    fn forget_later(self: &Arc<Self>, flow: FlowKey, epoch: u64, origin: u16, thread: usize) {
+        if self.forgetting.load(Relaxed) >= FORGETTING_MAX {
+            // Steering finds out by itself.
             return;
         }
         self.forgetting.fetch_add(1, Relaxed);
         let hand_off = Arc::clone(self);
         tokio::spawn(async move {
             sleep(FORGET_DELAY).await;
-            let key = FlowKey::new(connection.peer, flow.service);
-            let operation = Operation::Forget { flow: key, epoch: flow.epoch };
+            let operation = Operation::Forget { flow, epoch };
             let control = &hand_off.control;
-            if control.execute_here(connection.thread, flow.origin, &operation).is_none() {
-                let steering = hand_off.origins.get(flow.origin).steering;
-                // If it does not hear, it finds out by itself.
-                let _ = control.execute(connection.thread, steering, operation).await;
+            if control.execute_here(thread, origin, &operation).is_none() {
+                let steering = hand_off.origins.get(origin).steering;
+                // If it does not hear, it finds out by itself; and moves must not wait behind this.
+                if !control.is_silent(steering) {
+                    let _ = control.execute(thread, steering, operation).await;
+                }
             }
             hand_off.forgetting.fetch_sub(1, Relaxed);
         });
@@ -257,6 +302,7 @@ impl HandOff {
             // A switch steers on.
             return;
         }
+        self.drains.store(true, Relaxed);
         let channels = lock(&self.peers).to_storage();
         channels.iter().for_each(|channel| channel.say_drain());
         let all = async {

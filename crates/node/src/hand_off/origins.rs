@@ -30,7 +30,6 @@ pub(super) struct Origin {
     /// Where its steering takes control datagrams.
     pub(super) steering: SocketAddr,
     life: Mutex<Life>,
-    open: Arc<Open>,
 }
 
 /// From a front end's start to its end.
@@ -40,6 +39,10 @@ struct Life {
     shutdown: Shutdown,
     /// It has said that it is about to end.
     drains: bool,
+    /// Names its process; none before it has greeted.
+    incarnation: Option<u64>,
+    /// Its connections here.
+    open: Arc<Open>,
 }
 
 /// Connections that are open.
@@ -88,22 +91,22 @@ impl Origins {
         list.origins.iter().for_each(|origin| lock(&origin.life).trigger.drain());
     }
 
-    /// A process of this front end has begun.
-    pub(super) fn begin(&self, name: &str, steering: SocketAddr) {
+    /// A process of this front end greets.
+    pub(super) fn begin(&self, name: &str, steering: SocketAddr, incarnation: u64) {
         if let Some(number) = self.number(name, steering) {
             let origin = self.get(number);
             let mut life = lock(&origin.life);
-            if life.drains {
+            if life.drains && life.incarnation != Some(incarnation) {
                 *life = Life::new();
             }
+            life.incarnation = Some(incarnation);
         }
     }
 }
 
 impl Origin {
     fn new(name: &str, steering: SocketAddr) -> Self {
-        let (life, open) = (Mutex::new(Life::new()), Arc::default());
-        Self { name: name.into(), steering, life, open }
+        Self { name: name.into(), steering, life: Mutex::new(Life::new()) }
     }
 
     /// For one more connection: what tells it to end, and what it holds until then. None if no more may
@@ -113,8 +116,8 @@ impl Origin {
         if life.drains {
             return None;
         }
-        self.open.count.fetch_add(1, Ordering::Relaxed);
-        Some((life.shutdown.clone(), OriginGuard(Arc::clone(&self.open))))
+        life.open.count.fetch_add(1, Ordering::Relaxed);
+        Some((life.shutdown.clone(), OriginGuard(Arc::clone(&life.open))))
     }
 
     /// Whether the front end is about to end: nothing can go back to it.
@@ -124,17 +127,18 @@ impl Origin {
 
     /// Ends the front end's connections here after their present responses, and waits for that.
     pub(super) async fn drain(&self) {
-        {
+        let open = {
             let mut life = lock(&self.life);
             life.drains = true;
             life.trigger.drain();
-        }
+            Arc::clone(&life.open)
+        };
         loop {
-            let none = self.open.none.notified();
+            let none = open.none.notified();
             tokio::pin!(none);
             // Waited for before the count is read: the last one may end in between.
             none.as_mut().enable();
-            if self.open.count.load(Ordering::Acquire) == 0 {
+            if open.count.load(Ordering::Acquire) == 0 {
                 return;
             }
             none.await;
@@ -145,7 +149,7 @@ impl Origin {
 impl Life {
     fn new() -> Self {
         let (trigger, shutdown) = ShutdownTrigger::new();
-        Self { trigger, shutdown, drains: false }
+        Self { trigger, shutdown, drains: false, incarnation: None, open: Arc::default() }
     }
 }
 
@@ -174,6 +178,7 @@ mod tests {
         let number = origins.number("fe", steering()).unwrap();
         assert_eq!(origins.number("fe", steering()), Some(number));
         let origin = origins.get(number);
+        origins.begin("fe", steering(), 1);
         let (shutdown, guard) = origin.admit().unwrap();
         let mut drain = Box::pin(origin.drain());
         assert!(drain.as_mut().now_or_never().is_none());
@@ -182,7 +187,10 @@ mod tests {
         drain.await;
         assert!(!origins.get(0).drains());
 
-        origins.begin("fe", steering());
+        // It greets on one more channel.
+        origins.begin("fe", steering(), 1);
+        assert!(origin.drains());
+        origins.begin("fe", steering(), 2);
         let (shutdown, _guard) = origin.admit().unwrap();
         assert!(!shutdown.is_draining());
     }

@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -146,6 +146,14 @@ async fn converse<S: Service>(
                 end => break end.map(|result| result.map(drop)),
             },
             Some(Ok(Next::Move(target))) => {
+                // The record layer may have had something to say that was no response.
+                match talk.attend(|context| Pin::new(&mut io).poll_flush(context)).await {
+                    Some(Ok(())) => {}
+                    end => {
+                        drop(io);
+                        break end.map(|result| result.map_err(Into::into));
+                    }
+                }
                 // The kernel of an earlier owner saw the end; nobody here may have read up to it.
                 let finished = io.is_finished() || progress.end_of_stream.load(Relaxed);
                 let received = io.take_unread();
@@ -169,7 +177,10 @@ async fn converse<S: Service>(
                 drop(io);
                 break Some(end.map(drop).map_err(Into::into));
             }
-            None => break None,
+            None => {
+                drop(io);
+                break None;
+            }
         }
     };
     server.service.ended(info);
