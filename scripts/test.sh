@@ -5,7 +5,9 @@ cd "$(dirname "$0")/.."
 
 # Tests that need root and kernel features run at least this often where they can; fewer is a failure,
 # so that a test that silently skips is noticed.
-readonly kernel_tests_min=$(grep -v '^#' scripts/kernel-tests-min)
+kernel_tests_min=$(grep -v '^#' scripts/kernel-tests-min)
+readonly kernel_tests_min
+[[ $kernel_tests_min =~ ^[0-9]+$ ]] || { echo "test: scripts/kernel-tests-min holds no number" >&2; exit 1; }
 
 step() { printf '\n== %s\n' "$*"; }
 

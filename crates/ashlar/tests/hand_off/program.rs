@@ -27,6 +27,8 @@ pub(crate) enum Program {
     Crowd(crowd::Crowd),
     /// Reads over one connection.
     Reader(ways::Reader),
+    /// Reads over one connection of which it changes the keys.
+    Rekeyer(ways::Rekeyer),
     /// Counts the kernel programs that are attached to the host's interfaces.
     Attached,
 }
@@ -40,6 +42,7 @@ impl Program {
             }
             Self::Crowd(crowd) => serde_json::to_string(&event_loop().block_on(crowd.run())),
             Self::Reader(reader) => serde_json::to_string(&event_loop().block_on(reader.run())),
+            Self::Rekeyer(rekeyer) => serde_json::to_string(&rekeyer.run()),
             Self::Attached => serde_json::to_string(&attached_programs()),
         };
         reported.unwrap()

@@ -1,15 +1,20 @@
 //! What single connections meet: an older TLS, a node that drains.
 
 use crate::{
+    connection::client_config,
     http_client::{Incoming, Outgoing, Server},
     laboratory::{eventually, is_possible, metric, metric_of, output, spec},
-    program::{Program, command, finish},
+    program::{Program, command, finish, run},
 };
 use ashlar_lab::{CLIENT, Engine, FRONT_END, Lab, Role};
 use ashlar_object::synthetic::byte_at;
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{IpAddr, TcpStream},
     process::{Child, Stdio},
     time::Duration,
 };
@@ -114,6 +119,54 @@ async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) -> i
         Ok(head.closes())
     };
     tokio::time::timeout(PATIENCE, answer).await.unwrap()
+}
+
+/// A client that asks for new keys before every read of one connection.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Rekeyer {
+    server: Server,
+    reads: u64,
+}
+
+impl Rekeyer {
+    pub(crate) fn run(self) -> u64 {
+        let stream = TcpStream::connect((self.server.address, 443)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::from(IpAddr::V4(self.server.address));
+        let connection = ClientConnection::new(client_config(), name).unwrap();
+        let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+        let mut body = vec![0; OBJECT_BYTES as usize];
+        for number in 0..self.reads {
+            let zeros = "0".repeat(number as usize % 8);
+            if number > 0 {
+                // Its answer, and the request, come together.
+                stream.get_mut().conn.refresh_traffic_keys().unwrap();
+            }
+            let request = format!("GET /{zeros}{OBJECT_BYTES} HTTP/1.1\r\nHost: lab\r\n\r\n");
+            stream.get_mut().write_all(request.as_bytes()).unwrap();
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                assert!(stream.read_line(&mut line).unwrap() > 0, "the connection ends");
+            }
+            stream.read_exact(&mut body).unwrap();
+            assert!(body.iter().zip(0..).all(|(byte, offset)| *byte == byte_at(offset)));
+        }
+        self.reads
+    }
+}
+
+#[test]
+fn connections_move_whose_clients_change_keys() {
+    if !is_possible("connections_move_whose_clients_change_keys") {
+        return;
+    }
+    let spec = spec('y').storage_nodes(3).replicas(1).engine(Engine::Synthetic);
+    let lab = Lab::up(&spec.threshold_bytes(0)).unwrap().down_on_drop();
+    let server = Server { address: lab.address(FRONT_END).unwrap(), secure: true };
+    let reads: u64 = run(&lab, &Program::Rekeyer(Rekeyer { server, reads: 200 }));
+    assert_eq!(reads, 200);
+    assert!(metric(&lab, Role::Storage, "ashlar_hand_offs_moved_total") > 50);
 }
 
 /// Starts four readers.
