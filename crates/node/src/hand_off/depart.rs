@@ -448,7 +448,7 @@ impl Move<'_> {
 
     /// Keeps the frozen socket, which answers nothing, until no packet can come to it any more.
     fn linger(self) {
-        let Self { mut exporter, socket, key, hand_off, departing, .. } = self;
+        let Self { mut exporter, socket, key, hand_off, departing, rest, .. } = self;
         let Socket::Given(slot) = socket else { return };
         let hand_off = Arc::clone(hand_off);
         tokio::spawn(async move {
@@ -460,6 +460,10 @@ impl Move<'_> {
                         frozen.close_silently();
                     }
                 }
+            }
+            // The owner before us may have said so only after our last look.
+            if rest.cut.is_some_and(|cut| cut.is_cut()) {
+                departing.channel.send(departing.id, &Message::Cut);
             }
             drop(departing);
             hand_off.forget_lingering(&key, &slot);
