@@ -99,7 +99,12 @@ impl Arrivals {
     pub(super) fn handle(&mut self, id: MoveId, message: Message) {
         let now_ms = self.hand_off.now_ms();
         if let Message::Offer { image } = message {
-            if self.moves.len() >= ARRIVALS_MAX || self.moves.contains_key(&id) {
+            if self.moves.contains_key(&id) {
+                // Refusing it would be taken for an answer to the one that is under way.
+                tracing::warn!(from = self.channel.name, "a connection is offered twice");
+                return;
+            }
+            if self.moves.len() >= ARRIVALS_MAX {
                 self.channel.send(id, &Message::Refused { reason: Refusal::Full, claimed: false });
                 return;
             }
