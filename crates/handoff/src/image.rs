@@ -64,8 +64,6 @@ pub struct ClientNotes {
     pub front_end: String,
     /// The front end's number of the connection, which names it in every owner's logs.
     pub connection: u64,
-    /// Requests answered so far, by all owners.
-    pub requests: u64,
     /// How often the connection has moved before.
     pub moves: u32,
 }
@@ -149,7 +147,6 @@ impl ConnectionImage {
         out.option(self.tls.as_ref(), |out, tls| tls.write(out));
         out.bytes(self.client.front_end.as_bytes());
         out.u64(self.client.connection);
-        out.u64(self.client.requests);
         out.u32(self.client.moves);
         out.address(self.steering);
     }
@@ -165,7 +162,6 @@ impl ConnectionImage {
             client: ClientNotes {
                 front_end: name(from.bytes("client.front_end", FRONT_END_NAME_BYTES_MAX)?)?,
                 connection: from.u64("client.connection")?,
-                requests: from.u64("client.requests")?,
                 moves: from.u32("client.moves")?,
             },
             steering: from.address("steering")?,

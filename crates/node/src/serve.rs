@@ -74,6 +74,8 @@ pub(crate) struct Flow {
     pub(crate) epoch: u64,
     /// The front end that accepted it, as this process numbers them.
     pub(crate) origin: u16,
+    /// Names the connection in the logs of all its owners.
+    pub(crate) number: u64,
     /// How often it has moved.
     pub(crate) moves: u32,
     /// Steering may have an entry of it.

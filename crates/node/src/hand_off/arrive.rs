@@ -361,7 +361,9 @@ fn arrival(
     let ConnectionImage { tcp, mut received, mut opened, peer_finished, tls, client, .. } = image;
     let stream = TcpStream::from_std(socket.into())?;
     let (moves, service) = (client.moves, tcp.local);
-    let flow = Flow { epoch, origin, moves, is_known: true, is_fixed: false, service };
+    let (number, is_known, is_fixed) = (client.connection, true, false);
+    tracing::debug!(number, moves, peer = %tcp.peer, front_end = client.front_end, "a connection arrives");
+    let flow = Flow { epoch, origin, number, moves, is_known, is_fixed, service };
     let connection = ConnectionInfo {
         peer: tcp.peer,
         secure: tls.is_some(),

@@ -56,8 +56,7 @@ impl HandOff {
         let exporter = Exporter::new(self.now_ms(), connection.flow.epoch, is_home, self.timeouts);
         let client = ClientNotes {
             front_end: origin.name.clone(),
-            connection: 0,
-            requests: 0,
+            connection: connection.flow.number,
             moves: connection.flow.moves + 1,
         };
         let steering = origin.steering;

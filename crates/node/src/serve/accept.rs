@@ -254,7 +254,8 @@ impl<S: Service> Acceptor<S> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = now.as_micros() as u64;
         let (is_known, is_fixed) = (false, false);
-        let flow = Flow { epoch, origin: HERE, moves: 0, is_known, is_fixed, service };
+        let (number, origin, moves) = (epoch, HERE, 0);
+        let flow = Flow { epoch, origin, number, moves, is_known, is_fixed, service };
         let info = ConnectionInfo { peer, secure, thread, received, can_move, flow };
         tokio::spawn(connection::serve(stream, tls, info, server, permit));
     }

@@ -247,7 +247,6 @@ impl World {
             client: ClientNotes {
                 front_end: "n0".into(),
                 connection: served.connection as u64,
-                requests: 0,
                 moves: served.moves + 1,
             },
             steering: CONTROL,
