@@ -81,9 +81,7 @@ impl Reader {
             let closes = match answer {
                 Ok(closes) => closes,
                 // The request and the end of the connection crossed.
-                Err(error) if self.may_end && error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return number;
-                }
+                Err(error) if self.may_end && is_end(&error) => return number,
                 Err(error) => panic!("{error}"),
             };
             assert!(self.may_end || !closes);
@@ -101,6 +99,11 @@ impl Reader {
     }
 }
 
+/// Whether a connection has ended in order, as its reader or its writer hears of it.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
+}
+
 /// Whether the answer ends the connection; an error if none begins.
 async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<bool> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n");
@@ -115,7 +118,7 @@ async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) -> i
                 offset += 1;
             }
         };
-        incoming.body(OBJECT_BYTES, look).await.unwrap();
+        incoming.body(OBJECT_BYTES, look).await?;
         Ok(head.closes())
     };
     tokio::time::timeout(PATIENCE, answer).await.unwrap()
