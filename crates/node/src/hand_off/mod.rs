@@ -65,7 +65,8 @@ use tokio::{
 const ROUTES_MAX: usize = 1024;
 /// How long the last packets of a connection may be under way.
 const FORGET_DELAY: Duration = Duration::from_secs(5);
-/// How long clients may take to acknowledge the ends of connections when a front end drains.
+/// How long clients may take to acknowledge the ends of connections that had ended by themselves just
+/// before their front end drained; storage nodes wait for the others.
 const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_secs(1);
 /// Connections for which that is waited for at one time.
 const FORGETTING_MAX: usize = 1 << 16;
@@ -315,7 +316,7 @@ impl HandOff {
         if timeout(limit, all).await.is_err() {
             tracing::warn!("connections at storage nodes are cut because the drain takes too long");
         }
-        // The last bytes have been sent, and clients' acknowledgements of them come by steering.
+        // Clients' acknowledgements come by steering.
         sleep(ACKNOWLEDGEMENT_DELAY).await;
     }
 

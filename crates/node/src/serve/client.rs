@@ -30,15 +30,19 @@ pub(crate) enum ClientStream {
 }
 
 impl ClientStream {
-    /// Ends the connection with a reset.
-    pub(super) fn reset(self) {
-        let socket = match &self {
+    /// What the stream is carried by.
+    pub(super) fn socket(&self) -> &TcpStream {
+        match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
             Self::Sealed(stream) => stream.get_ref(),
-        };
+        }
+    }
+
+    /// Ends the connection with a reset.
+    pub(super) fn reset(self) {
         // Without it, the client hears of the end in order.
-        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     short::{self, Next},
 };
 use crate::{config::Limits, threads::Shutdown, timer::LazyTimer, tls::ServerTls};
+use ashlar_net::repair::unacknowledged_bytes;
 use http::{HeaderValue, Request, header::CONNECTION};
 use hyper::{
     body::{Body as _, Incoming},
@@ -30,7 +31,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -41,6 +42,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 8 << 20;
 /// Bytes thrown away in one go.
 const LINGER_CHUNK_BYTES: usize = 16 * 1024;
+/// Between two looks at whether a client has acknowledged everything.
+const ACKNOWLEDGEMENT_PAUSE: Duration = Duration::from_millis(5);
 /// The buffer of a connection's requests, for heads and bodies, and of its responses' heads.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -191,8 +194,11 @@ async fn converse<S: Service>(
             }
             let unread = result.is_err() || progress.has_body.load(Relaxed);
             let gone = progress.end_of_stream.load(Relaxed);
-            if let Some(stream) = progress.take_parked() {
-                part(stream, unread && !gone).await;
+            if let Some(mut stream) = progress.take_parked() {
+                part(&mut stream, unread && !gone).await;
+                if orders.shutdown.is_draining() {
+                    acknowledged(&stream).await;
+                }
             }
         }
         None if orders.cut.is_some_and(|cut| cut.is_cut()) => {
@@ -332,7 +338,7 @@ impl<D: Future<Output = ()>> Talk<'_, D> {
 }
 
 /// Ends a connection such that what was sent arrives.
-async fn part(mut stream: ClientStream, linger: bool) {
+async fn part(stream: &mut ClientStream, linger: bool) {
     let parting = async {
         if stream.shutdown().await.is_err() || !linger {
             return;
@@ -348,6 +354,19 @@ async fn part(mut stream: ClientStream, linger: bool) {
     };
     // Whether the client was done in time makes no difference.
     let _ = timeout(LINGER_TIMEOUT, parting).await;
+}
+
+/// Waits until the client has acknowledged everything. A front end that drains takes its steering along,
+/// and what the client lacks then would never reach it.
+async fn acknowledged(stream: &ClientStream) {
+    let acknowledged = async {
+        // Of a socket that cannot be asked there is nothing to wait for.
+        while unacknowledged_bytes(stream.socket()).unwrap_or(0) > 0 {
+            sleep(ACKNOWLEDGEMENT_PAUSE).await;
+        }
+    };
+    // A client that is gone acknowledges nothing.
+    let _ = timeout(LINGER_TIMEOUT, acknowledged).await;
 }
 
 /// Notices that a client is slower than its limits.
