@@ -117,7 +117,7 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
         Place::Here
     }
 
-    /// Where an idle connection goes when this process drains; none if it ends.
+    /// Where a connection goes between two requests when this process drains; none if it ends.
     fn refuge(&self, connection: ConnectionInfo) -> Option<Target> {
         let _ = connection;
         None

@@ -200,6 +200,9 @@ fn a_draining_storage_node_hands_its_connections_on() {
             eventually("connections are there", || held() > 0 && arrived() > before);
             lab.stop_node(host).unwrap();
             lab.start_node(host).unwrap();
+            // The next one drains when the front end would not be without replicas.
+            let up = || metric(&lab, Role::FrontEnd, "ashlar_front_end_storage_nodes_up");
+            eventually("the front end uses it again", || up() == 3);
         }
         for reader in readers {
             let reads: u64 = finish(&program, reader);

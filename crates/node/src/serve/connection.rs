@@ -42,6 +42,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 8 << 20;
 /// Bytes thrown away in one go.
 const LINGER_CHUNK_BYTES: usize = 16 * 1024;
+/// How often a connection that must leave a draining process may fail to move.
+const ATTEMPTS_MAX: usize = 5;
+/// Between two of these attempts.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at whether a client has acknowledged everything.
 const ACKNOWLEDGEMENT_PAUSE: Duration = Duration::from_millis(5);
 /// The buffer of a connection's requests, for heads and bodies, and of its responses' heads.
@@ -135,6 +139,8 @@ async fn converse<S: Service>(
         draining: pin!(orders.shutdown.clone().draining()),
     };
     let mut info = ConnectionInfo { can_move: info.can_move && io.can_move(), ..info };
+    // Moves that failed.
+    let mut failures = 0;
     let end = loop {
         let next = {
             let mut short = pin!(short::serve(&mut io, info, &progress, orders.shutdown, server));
@@ -173,8 +179,14 @@ async fn converse<S: Service>(
                 if info.flow.is_fixed {
                     io.fix();
                 }
-                // The request that could not be taken elsewhere is answered here.
-                info.can_move = false;
+                // The request that could not be taken elsewhere is answered here; but where nothing will be
+                // answered for long, what was in the way of the move may be gone in a moment.
+                failures += 1;
+                let tries_again = failures < ATTEMPTS_MAX && orders.shutdown.is_draining();
+                info.can_move = tries_again && io.can_move();
+                if info.can_move {
+                    sleep(ATTEMPT_PAUSE).await;
+                }
             }
             Some(end) => {
                 drop(io);
@@ -280,7 +292,12 @@ async fn general<S: Service>(
         loop {
             match Pin::new(&mut http).poll(context) {
                 Poll::Pending if agreement.take_flushed() => {}
-                Poll::Pending if starts_drain() => Pin::new(&mut http).graceful_shutdown(),
+                // A connection that can go on elsewhere does after this request.
+                Poll::Pending
+                    if short::refuge(info, shutdown, server).is_none() && starts_drain() =>
+                {
+                    Pin::new(&mut http).graceful_shutdown();
+                }
                 polled => return polled,
             }
         }

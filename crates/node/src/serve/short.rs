@@ -172,6 +172,9 @@ pub(super) async fn serve<S: Service>(
         }
         let judge = |head: &RequestHead<'_>, simple: Option<&ShortRequest<'_>>| {
             let info = ConnectionInfo { received: Instant::now(), ..info };
+            if let Some(refuge) = refuge(info, shutdown, server) {
+                return Verdict::Move(refuge);
+            }
             if info.can_move
                 && let Place::At(target) = server.service.place(head, info)
             {
@@ -199,7 +202,8 @@ pub(super) async fn serve<S: Service>(
                     Shortcut::Answer(answer) => {
                         take(&mut pending, if info.can_move { head_bytes } else { 0 });
                         exchange.answered(answer.status);
-                        let close = closes || shutdown.is_draining();
+                        let stays = !shutdown.is_draining();
+                        let close = closes || !stays && refuge(info, shutdown, server).is_none();
                         send(io, answer, close).await?;
                         drop(exchange);
                         info.can_move = io.can_move();
@@ -218,16 +222,25 @@ pub(super) async fn serve<S: Service>(
             Received::Request(Verdict::Hyper, _) => Next::Hyper,
             Received::Request(Verdict::Move(target), _) => Next::Move(target),
             Received::End => {
-                let idle = info.can_move && !progress.end_of_stream.load(Relaxed);
-                return Ok(match server.service.refuge(info).filter(|_| idle) {
-                    Some(target) => Next::Move(target),
-                    None => Next::End,
-                });
+                let refuge = refuge(info, shutdown, server);
+                let is_idle = !progress.end_of_stream.load(Relaxed);
+                return Ok(refuge.filter(|_| is_idle).map_or(Next::End, Next::Move));
             }
         };
         io.unread(pending);
         return Ok(next);
     }
+}
+
+/// Where a connection goes on that this process will not serve for long; none while it will, and if there
+/// is no such place.
+pub(super) fn refuge<S: Service>(
+    info: ConnectionInfo,
+    shutdown: &Shutdown,
+    server: &Shared<S>,
+) -> Option<Target> {
+    let leaves = info.can_move && shutdown.is_draining();
+    leaves.then(|| server.service.refuge(info)).flatten()
 }
 
 /// A simple request that the service answers.
