@@ -4,12 +4,13 @@
 //! thread each, and takes them back when a client exceeds its [`Limits`] or the process drains:
 //!
 //! - [`accept`] listens on every thread and keeps the number of connections within its limit,
+//! - [`handshake`] begins one with TLS whose records [`sealed`] then protects,
 //! - [`connection`] runs one connection,
 //! - [`cut`] ends it from outside,
 //! - [`client`] is what hyper reads from and writes to, and remembers what the connection waits for,
 //! - [`short`] answers simple reads without hyper, where a service can,
 //! - [`one_request`] lets hyper see one request of a connection that may move afterwards,
-//! - [`exchange`] counts one request and its response.
+//! - [`exchange`] counts one request and its response, [`metrics`] all of them.
 
 mod accept;
 mod client;

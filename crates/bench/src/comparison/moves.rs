@@ -19,16 +19,16 @@ pub(crate) struct Stage {
     pub(crate) published_us: Option<f64>,
 }
 
-/// The stages in their order. `import`, `point` and `go` are parts of `offer`, at the importer. The published
+/// The stages in their order. `import`, `claim` and `leave_repair` are parts of `offer`, at the importer. The published
 /// system blocks (22 µs), serializes (14), sends (51), deserializes (123) and points (22).
 pub(crate) const STAGES: [Stage; 8] = [
-    Stage { name: "drain", published_us: None },
+    Stage { name: "flush", published_us: None },
     Stage { name: "freeze", published_us: Some(22.0) },
     Stage { name: "export", published_us: Some(14.0) },
     Stage { name: "offer", published_us: Some(51.0 + 123.0 + 22.0) },
     Stage { name: "import", published_us: Some(123.0) },
-    Stage { name: "point", published_us: Some(22.0) },
-    Stage { name: "go", published_us: None },
+    Stage { name: "claim", published_us: Some(22.0) },
+    Stage { name: "leave_repair", published_us: None },
     Stage { name: "total", published_us: Some(232.0) },
 ];
 
@@ -307,7 +307,7 @@ ashlar_requests_total 99
     fn what_lies_beyond_the_last_bound_counts_as_that_bound() {
         let text = "ashlar_hand_off_stage_seconds_bucket{stage=\"go\",le=\"1.0\"} 0
 ashlar_hand_off_stage_seconds_bucket{stage=\"go\",le=\"+Inf\"} 3";
-        assert_eq!(MoveCounts::parse(text).stage("go").unwrap().p50_us, 1e6);
+        assert_eq!(MoveCounts::parse(text).stage("leave_repair").unwrap().p50_us, 1e6);
     }
 
     #[test]

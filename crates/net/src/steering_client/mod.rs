@@ -71,8 +71,10 @@ pub enum SteeringClientError {
 
 /// Whether a request is sent again that has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repetition {
+pub enum Repetition {
+    /// Again and again.
     UntilAnswered,
+    /// There is one copy that could be carried out: when its reply has come, none is under way that could be carried out later.
     Never,
 }
 
@@ -159,32 +161,6 @@ impl SteeringClient {
     /// # Panics
     /// If the operation's epoch is 0, or its owner's address is not one of a single host.
     pub async fn execute(
-        &self,
-        steering: SocketAddr,
-        operation: Operation,
-        deadline: Duration,
-    ) -> Result<Reply, SteeringClientError> {
-        self.ask(steering, operation, deadline, Repetition::UntilAnswered).await
-    }
-
-    /// The same, in one copy that could be carried out: when its reply has come, none is under way that
-    /// could be carried out later.
-    ///
-    /// # Errors
-    /// As [`SteeringClient::execute`].
-    ///
-    /// # Panics
-    /// As [`SteeringClient::execute`].
-    pub async fn execute_once(
-        &self,
-        steering: SocketAddr,
-        operation: Operation,
-        deadline: Duration,
-    ) -> Result<Reply, SteeringClientError> {
-        self.ask(steering, operation, deadline, Repetition::Never).await
-    }
-
-    async fn ask(
         &self,
         steering: SocketAddr,
         operation: Operation,

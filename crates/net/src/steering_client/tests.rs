@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::*;
+use super::{
+    Repetition::{Never, UntilAnswered},
+    *,
+};
 use crate::channel_identity::ClusterKey;
 use ashlar_fastpath::steering::{
     Config, ControlAddresses, Effect, Entry, EntryOrNone, Freshness, ReplayWindow, decide,
@@ -182,7 +185,7 @@ async fn client() -> SteeringClient {
 #[tokio::test]
 async fn a_flow_is_pointed_asked_about_and_forgotten() {
     let (steering, client) = (Steering::start(&[]).await, client().await);
-    let execute = |operation| client.execute(steering, operation, PATIENCE);
+    let execute = |operation| client.execute(steering, operation, PATIENCE, UntilAnswered);
     let reply = execute(point(1, 5)).await.unwrap();
     assert_eq!((reply.operation, reply.result), (OperationCode::Point, ResultCode::Applied));
     let state = execute(Operation::Query { flow: flow(1) }).await.unwrap().state.unwrap();
@@ -201,7 +204,7 @@ async fn what_is_lost_or_refused_as_busy_is_asked_again() {
     use Fate::{Answered, LostOnItsWay, RefusedAsBusy, ReplyLost};
     let fates = [LostOnItsWay, LostOnItsWay, Answered, RefusedAsBusy, ReplyLost];
     let (steering, client) = (Steering::start(&fates).await, client().await);
-    let reply = client.execute(steering, point(1, 5), PATIENCE).await.unwrap();
+    let reply = client.execute(steering, point(1, 5), PATIENCE, UntilAnswered).await.unwrap();
     // It was carried out when its reply was lost.
     assert_eq!(reply.result, ResultCode::Same);
     assert!(client.counts().requests >= 6);
@@ -211,8 +214,8 @@ async fn what_is_lost_or_refused_as_busy_is_asked_again() {
 async fn a_table_that_was_made_anew_is_pointed_in_as_well() {
     let fates = [Fate::Answered, Fate::Answered, Fate::TableMadeAnew];
     let (steering, client) = (Steering::start(&fates).await, client().await);
-    let first = client.execute(steering, point(1, 5), PATIENCE).await.unwrap();
-    let second = client.execute(steering, point(1, 5), PATIENCE).await.unwrap();
+    let first = client.execute(steering, point(1, 5), PATIENCE, UntilAnswered).await.unwrap();
+    let second = client.execute(steering, point(1, 5), PATIENCE, UntilAnswered).await.unwrap();
     assert_eq!(second.result, ResultCode::Applied);
     assert_eq!(second.incarnation, first.incarnation + 1);
 }
@@ -221,7 +224,7 @@ async fn a_table_that_was_made_anew_is_pointed_in_as_well() {
 async fn what_is_no_reply_is_counted_and_ignored() {
     let fates = [Fate::Answered, Fate::AnsweredByOthersFirst];
     let (steering, client) = (Steering::start(&fates).await, client().await);
-    let reply = client.execute(steering, point(1, 5), PATIENCE).await.unwrap();
+    let reply = client.execute(steering, point(1, 5), PATIENCE, UntilAnswered).await.unwrap();
     assert_eq!(reply.result, ResultCode::Applied);
     let counts = client.counts();
     assert_eq!(counts.forged, 1, "of another key");
@@ -238,7 +241,8 @@ async fn many_requests_get_each_its_own_reply_in_any_order() {
     for number in 1..=REQUESTS {
         let client = Arc::clone(&client);
         requests.spawn(async move {
-            let reply = client.execute(steering, point(number, 1), PATIENCE).await.unwrap();
+            let reply =
+                client.execute(steering, point(number, 1), PATIENCE, UntilAnswered).await.unwrap();
             assert!(matches!(reply.result, ResultCode::Applied | ResultCode::Same));
             assert_eq!(reply.flow, flow(number));
             assert_eq!(reply.state.unwrap().owner, owner(number));
@@ -253,7 +257,7 @@ async fn a_silent_host_is_given_up_at_the_deadline() {
     let (steering, client) = (nobody.local_addr().unwrap(), client().await);
     let start = Instant::now();
     let deadline = Duration::from_secs(3);
-    let error = client.execute(steering, point(1, 5), deadline).await.unwrap_err();
+    let error = client.execute(steering, point(1, 5), deadline, UntilAnswered).await.unwrap_err();
     assert_eq!(start.elapsed(), deadline);
     let SteeringClientError::Silent { attempts, .. } = error else { panic!("{error}") };
     // 2, 4, 8, … 64 milliseconds, then every 100.
@@ -266,7 +270,10 @@ async fn a_silent_host_is_given_up_at_the_deadline() {
 async fn a_host_that_cannot_be_sent_to_is_told_with_the_reason() {
     let client = client().await;
     let elsewhere = "[::1]:1".parse().unwrap();
-    let error = client.execute(elsewhere, point(1, 5), Duration::from_secs(1)).await.unwrap_err();
+    let error = client
+        .execute(elsewhere, point(1, 5), Duration::from_secs(1), UntilAnswered)
+        .await
+        .unwrap_err();
     assert!(matches!(error, SteeringClientError::Send { .. }), "{error}");
 }
 
@@ -276,8 +283,8 @@ async fn what_may_be_carried_out_once_is_asked_once() {
     let (steering, client) = (Steering::start(&fates).await, client().await);
     // The first copy asks for the table, the second one changes nothing, the third one may be late.
     let deadline = Duration::from_secs(1);
-    let error = client.execute_once(steering, point(1, 5), deadline).await.unwrap_err();
+    let error = client.execute(steering, point(1, 5), deadline, Never).await.unwrap_err();
     assert!(matches!(error, SteeringClientError::Silent { attempts: 3, .. }), "{error}");
-    let reply = client.execute_once(steering, point(1, 5), deadline).await.unwrap();
+    let reply = client.execute(steering, point(1, 5), deadline, Never).await.unwrap();
     assert_eq!((reply.result, client.counts().requests), (ResultCode::Applied, 4));
 }

@@ -210,7 +210,7 @@ impl Arrival {
             ImporterOutput::LeaveRepair => {
                 // Without an answer the machine gives the connection up at its deadline.
                 if let Some(alive) = self.leave_repair() {
-                    self.stage(&hand_off.stages.go);
+                    self.stage(&hand_off.stages.leave_repair);
                     self.importer.handle_left_repair(hand_off.now_ms(), alive);
                 }
             }
@@ -277,7 +277,7 @@ impl Arrival {
         self.is_claimed = false;
         let owners = Owners { exporter: channel.owner.id, importer: hand_off.owner.id };
         if let Some(steered) = owners.steered(answers_epoch, reply) {
-            self.stage(&hand_off.stages.point);
+            self.stage(&hand_off.stages.claim);
             self.importer.handle_steered(hand_off.now_ms(), steered);
         }
     }

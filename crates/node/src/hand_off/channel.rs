@@ -387,12 +387,23 @@ async fn read<S: AsyncRead>(
                 Message::Refused { .. } | Message::Taken => channel.deliver(id, message),
             }
         }
-        received.reserve(RECEIVE_BYTES);
+        make_room(received);
         tokio::select! {
             bytes = reader.read_buf(received) => if bytes? == 0 { return Ok(()) },
             () = arrivals.go_on() => {}
         }
     }
+}
+
+/// Makes room for what comes next, without leaving a copy of what has come.
+fn make_room(received: &mut BytesMut) {
+    if received.capacity() - received.len() >= RECEIVE_BYTES / 2 {
+        return;
+    }
+    let mut larger = BytesMut::with_capacity(2 * received.len() + RECEIVE_BYTES);
+    larger.extend_from_slice(received);
+    received.as_mut().zeroize();
+    *received = larger;
 }
 
 /// The first frame, if it is whole.

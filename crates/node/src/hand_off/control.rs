@@ -4,9 +4,12 @@ use super::{HERE, ORIGINS_MAX, lock};
 use ashlar_fastpath::steering::{FlowKey, Operation, Reply, ResultCode};
 use ashlar_handoff::protocol::{Owner, Steered};
 use ashlar_kernel::steering::Executor;
-use ashlar_net::steering_client::SteeringClient;
+use ashlar_net::steering_client::{
+    Repetition::{self, UntilAnswered},
+    SteeringClient,
+};
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     future::Future,
     net::SocketAddr,
     pin::Pin,
@@ -38,7 +41,10 @@ pub(crate) struct Control {
 /// Steering hosts that did not answer, until they do.
 #[derive(Default)]
 struct Silent {
-    hosts: Mutex<HashSet<SocketAddr>>,
+    /// With the number of the task that listens to each.
+    hosts: Mutex<HashMap<SocketAddr, usize>>,
+    /// Numbers for tasks.
+    listeners: AtomicUsize,
     /// How many there are: looked at for every request.
     count: AtomicUsize,
 }
@@ -62,7 +68,7 @@ impl Control {
 
     /// Whether steering at `address` is silent.
     pub(super) fn is_silent(&self, address: SocketAddr) -> bool {
-        lock(&self.silent.hosts).contains(&address)
+        lock(&self.silent.hosts).contains_key(&address)
     }
 
     /// Steering at `address` has just begun.
@@ -95,13 +101,7 @@ impl Control {
         address: SocketAddr,
         operation: Operation,
     ) -> Answer {
-        let (client, silent) = (Arc::clone(&self.clients[thread]), Arc::clone(&self.silent));
-        Box::pin(async move {
-            let mut asked = Asked { silent, client, address, is_answered: false };
-            let reply = asked.client.execute(address, operation, DEADLINE).await;
-            asked.is_answered = reply.is_ok();
-            reply.inspect_err(|error| tracing::debug!(%error, "steering is silent")).ok()
-        })
+        self.ask(thread, address, operation, UntilAnswered)
     }
 
     /// Asks steering at `address` from event loop `thread`, in one copy: once that is answered, none can
@@ -112,10 +112,20 @@ impl Control {
         address: SocketAddr,
         operation: Operation,
     ) -> Answer {
+        self.ask(thread, address, operation, Repetition::Never)
+    }
+
+    fn ask(
+        &self,
+        thread: usize,
+        address: SocketAddr,
+        operation: Operation,
+        repetition: Repetition,
+    ) -> Answer {
         let (client, silent) = (Arc::clone(&self.clients[thread]), Arc::clone(&self.silent));
         Box::pin(async move {
             let mut asked = Asked { silent, client, address, is_answered: false };
-            let reply = asked.client.execute_once(address, operation, DEADLINE).await;
+            let reply = asked.client.execute(address, operation, DEADLINE, repetition).await;
             asked.is_answered = reply.is_ok();
             reply.inspect_err(|error| tracing::debug!(%error, "steering is silent")).ok()
         })
@@ -164,19 +174,28 @@ impl Drop for Asked {
 impl Silent {
     fn suspect(silent: &Arc<Self>, client: &Arc<SteeringClient>, address: SocketAddr) {
         let mut hosts = lock(&silent.hosts);
-        if hosts.len() < ORIGINS_MAX && hosts.insert(address) {
-            silent.count.store(hosts.len(), Relaxed);
-            tokio::spawn(Self::listen(Arc::clone(silent), Arc::clone(client), address));
+        if hosts.len() >= ORIGINS_MAX || hosts.contains_key(&address) {
+            return;
         }
+        let number = silent.listeners.fetch_add(1, Relaxed);
+        hosts.insert(address, number);
+        silent.count.store(hosts.len(), Relaxed);
+        tokio::spawn(Self::listen(Arc::clone(silent), Arc::clone(client), address, number));
     }
 
-    /// Asks steering at `address` until it answers.
-    async fn listen(silent: Arc<Self>, client: Arc<SteeringClient>, address: SocketAddr) {
+    /// Asks steering at `address` until it answers, or another task does.
+    async fn listen(
+        silent: Arc<Self>,
+        client: Arc<SteeringClient>,
+        address: SocketAddr,
+        number: usize,
+    ) {
+        let is_mine = || lock(&silent.hosts).get(&address) == Some(&number);
         // About no flow that there is: any answer will do.
         let question = Operation::Query { flow: FlowKey::new(address, address) };
         let (mut was_silent, mut pause) = (false, PROBE_PAUSE);
-        while let Err(error) = client.execute(address, question, DEADLINE).await {
-            if !lock(&silent.hosts).contains(&address) {
+        while let Err(error) = client.execute(address, question, DEADLINE, UntilAnswered).await {
+            if !is_mine() {
                 return;
             }
             if !was_silent {
@@ -189,7 +208,9 @@ impl Silent {
         if was_silent {
             tracing::info!(%address, "steering answers again");
         }
-        silent.forget(address);
+        if is_mine() {
+            silent.forget(address);
+        }
     }
 
     fn forget(&self, address: SocketAddr) {

@@ -264,7 +264,7 @@ impl Move<'_> {
         while unsent_bytes(&stream).is_ok_and(|bytes| bytes > 0) && Instant::now() < deadline {
             sleep(UNSENT_PAUSE).await;
         }
-        self.stage(|stages| &stages.drain);
+        self.stage(|stages| &stages.flush);
         let frozen = match repair::freeze(stream) {
             Ok(frozen) => {
                 self.socket = Socket::Frozen(frozen);

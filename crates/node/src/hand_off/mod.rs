@@ -2,10 +2,12 @@
 //! node to storage node, and back.
 //!
 //! - [`channel`] carries the owners' conversation, one connection for each event loop and peer,
-//! - [`peers`] keeps the channels,
+//! - [`hello`] is how two processes greet on it, [`peers`] keeps the channels,
+//! - [`origins`] knows the front ends that connections came from,
 //! - [`depart`] and [`arrive`] are the shells of the protocol's two machines,
 //! - [`calibrate`] finds out which bodies are worth a move,
 //! - [`control`] tells steering where a flow's frames go,
+//! - [`start`] tries what the host can do, and puts the parts together,
 //! - [`steering`] runs it in this process, [`switch`] on a host of its own,
 //! - [`stages`] measures.
 //!

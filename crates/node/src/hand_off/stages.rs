@@ -18,7 +18,7 @@ type Label = [(&'static str, &'static str); 1];
 #[derive(Clone)]
 pub(crate) struct Stages {
     /// Until everything written has been sent.
-    pub(super) drain: Stage,
+    pub(super) flush: Stage,
     /// The filter and repair mode.
     pub(super) freeze: Stage,
     /// Reading the socket's state, and encoding it.
@@ -30,9 +30,9 @@ pub(crate) struct Stages {
     /// At the importer: decoding, and making the socket.
     pub(super) import: Stage,
     /// At the importer: from there to steering's answer to its claim.
-    pub(super) point: Stage,
+    pub(super) claim: Stage,
     /// At the importer: leaving repair mode.
-    pub(super) go: Stage,
+    pub(super) leave_repair: Stage,
     moved: Counter,
     ended: Counter,
     not_arrived: Counter,
@@ -74,12 +74,12 @@ impl Stages {
         };
         let stage = |name| Stage(stages.get_or_create(&[("stage", name)]).clone());
         Self {
-            drain: stage("drain"),
+            flush: stage("flush"),
             freeze: stage("freeze"),
             export: stage("export"),
             offer: stage("offer"),
-            point: stage("point"),
-            go: stage("go"),
+            claim: stage("claim"),
+            leave_repair: stage("leave_repair"),
             total: stage("total"),
             import: stage("import"),
             moved: counter("hand_offs_moved", "Connections that moved to another node"),

@@ -1,7 +1,7 @@
 //! One client's connection, from its first byte to its last.
 
 use super::{
-    Arrival, ConnectionInfo, Departure, Service,
+    Arrival, ConnectionInfo, Departure, Flow, Service, Target,
     accept::{Permit, Shared},
     client::{ClientIo, ClientStream, Progress},
     cut::Cut,
@@ -163,21 +163,9 @@ async fn converse<S: Service>(
                         break end.map(|result| result.map_err(Into::into));
                     }
                 }
-                // The kernel of an earlier owner saw the end; nobody here may have read up to it.
-                let finished = io.is_finished() || progress.end_of_stream.load(Relaxed);
-                let received = io.take_unread();
-                let stream = io.into_stream();
-                let (flow, cut) = (info.flow, orders.cut.cloned());
-                let departure = Departure { target, stream, received, finished, flow, cut };
-                let Err(back) = server.service.depart(departure, info).await else {
-                    return;
-                };
-                info.flow = back.flow;
-                io = ClientIo::new(back.stream, Arc::clone(&progress), server.metrics.clone());
-                io.unread(back.received);
-                io.finish_if(back.finished);
-                if info.flow.is_fixed {
-                    io.fix();
+                match travel(io, target, info, (&progress, orders.cut), server).await {
+                    Some((kept, flow)) => (io, info.flow) = (kept, flow),
+                    None => return,
                 }
                 // The request that could not be taken elsewhere is answered here; but where nothing will be
                 // answered for long, what was in the way of the move may be gone in a moment.
@@ -199,6 +187,40 @@ async fn converse<S: Service>(
         }
     };
     server.service.ended(info);
+    conclude(end, info, orders, &progress, server).await;
+}
+
+/// Moves a connection to another node. Gives it back if it stays.
+async fn travel<S: Service>(
+    mut io: ClientIo,
+    target: Target,
+    info: ConnectionInfo,
+    (progress, cut): (&Arc<Progress>, Option<&Arc<Cut>>),
+    server: &Shared<S>,
+) -> Option<(ClientIo, Flow)> {
+    // The kernel of an earlier owner saw the end; nobody here may have read up to it.
+    let finished = io.is_finished() || progress.end_of_stream.load(Relaxed);
+    let received = io.take_unread();
+    let (stream, flow, cut) = (io.into_stream(), info.flow, cut.cloned());
+    let departure = Departure { target, stream, received, finished, flow, cut };
+    let back = server.service.depart(departure, info).await.err()?;
+    let mut io = ClientIo::new(back.stream, Arc::clone(progress), server.metrics.clone());
+    io.unread(back.received);
+    io.finish_if(back.finished);
+    if back.flow.is_fixed {
+        io.fix();
+    }
+    Some((io, back.flow))
+}
+
+/// Ends a connection that ended by itself, well or not, or was cut (none).
+async fn conclude<S: Service>(
+    end: Option<Result<(), BoxError>>,
+    info: ConnectionInfo,
+    orders: Orders<'_>,
+    progress: &Progress,
+    server: &Shared<S>,
+) {
     match end {
         Some(result) => {
             if let Err(error) = &result {
