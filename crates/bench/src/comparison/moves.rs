@@ -305,8 +305,8 @@ ashlar_requests_total 99
 
     #[test]
     fn what_lies_beyond_the_last_bound_counts_as_that_bound() {
-        let text = "ashlar_hand_off_stage_seconds_bucket{stage=\"go\",le=\"1.0\"} 0
-ashlar_hand_off_stage_seconds_bucket{stage=\"go\",le=\"+Inf\"} 3";
+        let text = "ashlar_hand_off_stage_seconds_bucket{stage=\"leave_repair\",le=\"1.0\"} 0
+ashlar_hand_off_stage_seconds_bucket{stage=\"leave_repair\",le=\"+Inf\"} 3";
         assert_eq!(MoveCounts::parse(text).stage("leave_repair").unwrap().p50_us, 1e6);
     }
 
