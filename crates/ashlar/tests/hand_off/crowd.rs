@@ -2,7 +2,7 @@
 
 use crate::{
     http_client::{Incoming, Outgoing, Server},
-    laboratory::{eventually, is_possible, metric, metric_of, number, spec},
+    laboratory::{LOST, eventually, is_possible, metric, metric_of, number, spec},
     program::{Program, command, finish},
 };
 use ashlar_lab::{CLIENT, Engine, FRONT_END, Lab, Role};
@@ -146,6 +146,6 @@ fn a_storage_node_holds_a_crowd_of_connections_that_moved() {
         eventually("all are forgotten", || flows() == 0);
     }
     for role in [Role::FrontEnd, Role::Storage] {
-        assert_eq!(metric(&lab, role, "ashlar_hand_offs_lost_total"), 0);
+        assert_eq!(metric(&lab, role, LOST), 0);
     }
 }

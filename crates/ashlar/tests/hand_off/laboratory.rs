@@ -10,6 +10,10 @@ use std::{
 
 /// Bodies from this size on flow past the front end.
 pub(crate) const THRESHOLD_BYTES: u64 = 2_000;
+/// Counts connections that moved away from a node, since it was started.
+pub(crate) const MOVED: &str = "ashlar_hand_offs_moved_total";
+/// Counts connections that were lost on their move.
+pub(crate) const LOST: &str = "ashlar_hand_offs_lost_total";
 /// Names the variable that says which random choices are made.
 pub(crate) const SEED: &str = "ASHLAR_TEST_SEED";
 /// How long a test waits for something that has to come. Only a failing test waits that long.
@@ -64,6 +68,18 @@ pub(crate) fn metric_of(lab: &Lab, host: &str, name: &str) -> Option<u64> {
         .lines()
         .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
     Some(samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum())
+}
+
+/// How many connections have moved, from front ends and storage nodes, since these were started.
+pub(crate) fn moved(lab: &Lab) -> u64 {
+    metric(lab, Role::FrontEnd, MOVED) + metric(lab, Role::Storage, MOVED)
+}
+
+/// Waits until some more connections have moved: a campaign is under way.
+pub(crate) fn until_connections_move(lab: &Lab) {
+    // Front ends alone move few once clients have their connections.
+    let before = moved(lab);
+    eventually("connections move", || moved(lab) > before + 5);
 }
 
 /// Looks until it is so; fails with `what` if it does not come.

@@ -2,7 +2,7 @@
 
 use crate::{
     http_client::Server,
-    laboratory::{SEED, is_possible, metric, number, spec},
+    laboratory::{LOST, MOVED, SEED, is_possible, metric, number, spec},
     program::{Program, run},
     user::{Campaign, Report},
 };
@@ -48,7 +48,7 @@ fn moved_connections_are_answered_as_relayed_ones_are() {
             assert_eq!(report.broken + report.silent + report.refused, 0, "{report:?}");
             assert!(report.answered + 100 >= requests / 2, "{report:?}");
         }
-        let moved = ["ashlar_hand_offs_moved_total", "ashlar_hand_offs_lost_total"]
+        let moved = [MOVED, LOST]
             .map(|name| [Role::FrontEnd, Role::Storage].map(|role| metric(&lab, role, name)));
         println!("{mode:?}: moved and lost, by front end and storage nodes: {moved:?}");
         let [[from_front_end, from_storage], lost] = moved;

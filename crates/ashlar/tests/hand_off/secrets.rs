@@ -2,7 +2,7 @@
 
 use crate::{
     http_client::Server,
-    laboratory::{is_possible, metric, spec},
+    laboratory::{MOVED, is_possible, metric, spec},
     program::{Program, command, report},
     user::{Campaign, Report},
 };
@@ -49,7 +49,7 @@ fn talkative_logs_hold_no_secret() {
     command.env("SSLKEYLOGFILE", &key_log);
     let report: Report = report(&program, command);
     assert!(report.answered > 300, "{report:?}");
-    let moved = metric(&lab, Role::FrontEnd, "ashlar_hand_offs_moved_total");
+    let moved = metric(&lab, Role::FrontEnd, MOVED);
     assert!(moved >= 8, "{moved} moves");
 
     let mut secrets = secrets_of_clients(&fs::read_to_string(&key_log).unwrap());

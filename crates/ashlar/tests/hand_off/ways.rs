@@ -3,7 +3,7 @@
 use crate::{
     connection::client_config,
     http_client::{Incoming, Outgoing, Server},
-    laboratory::{eventually, is_possible, metric, metric_of, output, spec},
+    laboratory::{MOVED, eventually, is_possible, metric, metric_of, output, spec},
     program::{Program, command, finish, run},
 };
 use ashlar_lab::{CLIENT, Engine, FRONT_END, Lab, Role};
@@ -54,7 +54,7 @@ fn clients_with_tls_1_2_are_relayed_and_get_right_bytes() {
             assert!(fs::read(&file).unwrap() == expected, "TLS {version}, {name}");
         }
     };
-    let moved = || metric(&lab, Role::FrontEnd, "ashlar_hand_offs_moved_total");
+    let moved = || metric(&lab, Role::FrontEnd, MOVED);
     read("1.2");
     assert_eq!(moved(), 0);
     read("1.3");
@@ -169,7 +169,7 @@ fn connections_move_whose_clients_change_keys() {
     let server = Server { address: lab.address(FRONT_END).unwrap(), secure: true };
     let reads: u64 = run(&lab, &Program::Rekeyer(Rekeyer { server, reads: 200 }));
     assert_eq!(reads, 200);
-    assert!(metric(&lab, Role::Storage, "ashlar_hand_offs_moved_total") > 50);
+    assert!(metric(&lab, Role::Storage, MOVED) > 50);
 }
 
 /// Starts four readers.
@@ -191,6 +191,8 @@ fn a_draining_storage_node_hands_its_connections_on() {
     for secure in [false, true] {
         let server = Server { address: lab.address(FRONT_END).unwrap(), secure };
         let program = Program::Reader(Reader { server, reads: 400, may_end: false });
+        let from_front_end = || metric(&lab, Role::FrontEnd, MOVED);
+        let before = from_front_end();
         let readers = readers(&lab, &program);
         // One node after the other drains while all read, and each has some of the connections.
         for host in ["s1", "s2", "s3"] {
@@ -208,6 +210,7 @@ fn a_draining_storage_node_hands_its_connections_on() {
             let reads: u64 = finish(&program, reader);
             assert_eq!(reads, 400);
         }
+        assert!(from_front_end() >= before + 4, "the storage nodes had no moved connections");
     }
 }
 
@@ -222,7 +225,7 @@ fn a_draining_front_end_ends_its_moved_connections_in_order() {
     for secure in [false, true] {
         let server = Server { address: lab.address(FRONT_END).unwrap(), secure };
         let program = Program::Reader(Reader { server, reads: 100_000, may_end: true });
-        let moved = || metric(&lab, Role::Storage, "ashlar_hand_offs_moved_total");
+        let moved = || metric(&lab, Role::Storage, MOVED);
         let before = moved();
         let readers = readers(&lab, &program);
         eventually("connections move", || moved() > before + 50);
