@@ -1,8 +1,8 @@
 //! What runs on a laboratory's client: this test's executable once more.
 
 use crate::{campaign, crowd, user, ways};
+use ashlar_kernel::testing;
 use ashlar_lab::{CLIENT, Lab};
-use aya::programs::{SchedClassifier, TcAttachType};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs,
@@ -53,16 +53,11 @@ fn event_loop() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// How many kernel programs are attached to interfaces of this namespace.
+/// How many kernel programs, at the driver or above, are attached to interfaces of this namespace.
 fn attached_programs() -> usize {
     let interfaces = fs::read_dir("/sys/class/net").unwrap();
     let names = interfaces.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names
-        .map(|name| {
-            let count = |hook| SchedClassifier::query_tcx(name.as_str(), hook).unwrap().1.len();
-            count(TcAttachType::Ingress) + count(TcAttachType::Egress)
-        })
-        .sum()
+    names.map(|name| testing::attached_programs(&name)).sum()
 }
 
 #[test]

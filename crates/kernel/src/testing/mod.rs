@@ -3,8 +3,10 @@
 //! A test that needs more than a bare host asks [`ledger`] first. A skipped test says so loudly, and each call leaves a line in the
 //! ledger file, so that a script can count how many tests really ran.
 
+mod interfaces;
 mod namespaces;
 
+pub use interfaces::{attached_programs, xdp_program};
 pub use namespaces::{
     LEFT_ADDRESS, LEFT_INTERFACE, NamespacePair, RIGHT_ADDRESS, RIGHT_INTERFACE, Side,
 };

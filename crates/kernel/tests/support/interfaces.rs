@@ -1,7 +1,6 @@
 //! What is attached where, as the kernel tells it.
 
-use ashlar_kernel::testing::{NamespacePair, Side};
-use aya::programs::{SchedClassifier, TcAttachType};
+use ashlar_kernel::testing::{self, NamespacePair, Side};
 use std::process::Command;
 
 /// The hardware address of an interface of the calling thread's namespace.
@@ -17,15 +16,13 @@ pub(crate) fn ethernet_address(interface: &str) -> [u8; 6] {
 }
 
 /// The identifier of the XDP program on an interface.
-pub(crate) fn xdp_program(pair: &NamespacePair, side: Side, interface: &str) -> Option<u64> {
-    pair.run(side, || link(interface)["xdp"]["prog"]["id"].as_u64())
+pub(crate) fn xdp_program(pair: &NamespacePair, side: Side, interface: &str) -> Option<u32> {
+    pair.run(side, || testing::xdp_program(interface))
 }
 
 /// How many programs of any kind are attached to an interface.
 pub(crate) fn attached_programs(pair: &NamespacePair, side: Side, interface: &str) -> usize {
-    let tcx = |attach_type| SchedClassifier::query_tcx(interface, attach_type).unwrap().1.len();
-    let in_stack = pair.run(side, || tcx(TcAttachType::Ingress) + tcx(TcAttachType::Egress));
-    in_stack + usize::from(xdp_program(pair, side, interface).is_some())
+    pair.run(side, || testing::attached_programs(interface))
 }
 
 fn link(interface: &str) -> serde_json::Value {
