@@ -5,7 +5,17 @@ use crate::{
     program::{Program, run_on},
 };
 use ashlar_lab::{FRONT_END, Lab, Role};
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// Longer than a front end keeps connections to storage nodes which it does not use.
+const KEPT_FOR_MAX: Duration = Duration::from_secs(40);
+/// Between two looks at what is at rest: each takes a dozen processes.
+const REST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What there is on the hosts of a laboratory.
 #[derive(Debug)]
@@ -34,14 +44,35 @@ impl Leftovers {
         }
     }
 
+    /// What there is at rest: no connection is left, and what nodes keep for a while in case of more has gone.
+    pub(crate) fn at_rest(lab: &Lab) -> Self {
+        eventually("no connection is left", || Self::look(lab).has_no_connection());
+        let mut rest = Self::look(lab);
+        let since = Instant::now();
+        while since.elapsed() < KEPT_FOR_MAX {
+            // Nothing tells that a node keeps nothing any more.
+            sleep(REST_LOOK_INTERVAL);
+            let now = Self::look(lab);
+            assert!(now.has_no_connection(), "nobody is there: {now:?}");
+            // A look may meet what opens for a moment only.
+            for (host, count) in now.descriptors {
+                rest.descriptors.entry(host).and_modify(|least| *least = count.min(*least));
+            }
+        }
+        rest
+    }
+
+    fn has_no_connection(&self) -> bool {
+        self.flows == Some(0) && self.connections.is_empty()
+    }
+
     /// Waits until no connection is left, and no more descriptors than when `idle`.
     pub(crate) fn vanish(lab: &Lab, idle: &Self) {
         let mut last = None;
         let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             eventually("nothing is left", || {
                 let now = Self::look(lab);
-                let gone = now.flows == Some(0)
-                    && now.connections.is_empty()
+                let gone = now.has_no_connection()
                     && now.descriptors.iter().all(|(host, count)| *count <= idle.descriptors[host]);
                 last = Some(now);
                 gone

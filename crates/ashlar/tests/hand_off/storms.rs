@@ -42,7 +42,7 @@ fn campaign(lab: &Lab, secure: bool, requests: u64) -> Campaign {
     }
 }
 
-/// What there is when some connections have come and gone.
+/// What there is at rest, when some connections have come and gone: what nodes open once and keep is open.
 fn idle(lab: &Lab) -> Leftovers {
     for secure in [false, true] {
         let seed = (1 << 20) + u64::from(secure);
@@ -50,16 +50,7 @@ fn idle(lab: &Lab) -> Leftovers {
         let report: Report = run(lab, &Program::Objects(calm));
         assert_eq!(report.broken + report.silent, 0, "{report:?}");
     }
-    let mut idle = Leftovers::look(lab);
-    // Descriptors of the last connections go with them.
-    let at_once = Instant::now();
-    while (idle.flows != Some(0) || !idle.connections.is_empty())
-        && at_once.elapsed() < Duration::from_secs(60)
-    {
-        sleep(Duration::from_millis(200));
-        idle = Leftovers::look(lab);
-    }
-    idle
+    Leftovers::at_rest(lab)
 }
 
 /// Makes every link lose, repeat and reorder frames.
