@@ -1,12 +1,11 @@
 //! As many connections at one storage node as there can be, all at the same time.
 
 use crate::{
-    http_client::{Incoming, Outgoing, Server},
+    http_client::{Incoming, Outgoing, Server, read_synthetic},
     laboratory::{LOST, eventually, is_possible, metric, metric_of, number, spec},
     program::{Program, command, finish},
 };
 use ashlar_lab::{CLIENT, Engine, FRONT_END, Lab, Role};
-use ashlar_object::synthetic::byte_at;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -88,22 +87,10 @@ impl Crowd {
 }
 
 async fn ask(incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<()> {
-    let request = format!("GET /{OBJECT_BYTES} HTTP/1.1\r\nHost: lab\r\n\r\n");
-    outgoing.send(request.as_bytes()).await?;
-    let answer = async {
-        let head = incoming.head().await?;
-        assert_eq!((head.status, head.body_bytes(false)), (200, OBJECT_BYTES));
-        let mut offset = 0;
-        let look = |bytes: &[u8]| {
-            for byte in bytes {
-                assert_eq!(*byte, byte_at(offset), "at {offset}");
-                offset += 1;
-            }
-        };
-        incoming.body(OBJECT_BYTES, look).await
-    };
-    let in_time = tokio::time::timeout(PATIENCE, answer).await;
-    in_time.map_err(|_| crate::http_client::too_long("before an answer"))?
+    let path = format!("/{OBJECT_BYTES}");
+    let closes = read_synthetic(&path, OBJECT_BYTES, (incoming, outgoing), PATIENCE).await?;
+    assert!(!closes, "a crowd's connections stay open");
+    Ok(())
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! An HTTP client that sees everything: the order of bytes, where they end, and how a connection ends.
 
-use crate::connection::client_config;
+use ashlar_bench::load::Trust;
+use ashlar_object::synthetic::byte_at;
+use rustls::{ClientConfig, KeyLogFile};
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
@@ -99,6 +102,46 @@ impl Server {
         let (incoming, stream) = tokio::io::split(stream);
         Ok((Incoming(BufReader::new(incoming)), Outgoing { stream, socket }))
     }
+}
+
+/// How clients speak TLS. Their secrets go to the file that `SSLKEYLOGFILE` names, if it does.
+pub(crate) fn client_config() -> Arc<ClientConfig> {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    Arc::clone(CONFIG.get_or_init(|| {
+        // The laboratory's certificate is self-signed; who the server is does not matter here.
+        let mut config = Trust::Everybody.client_config().unwrap();
+        config.key_log = Arc::new(KeyLogFile::new());
+        Arc::new(config)
+    }))
+}
+
+/// Reads a synthetic object of `bytes`, and looks at every one. Says whether the server ends the connection with it; an error if no
+/// answer begins.
+///
+/// # Panics
+/// If the answer is wrong, or breaks off.
+pub(crate) async fn read_synthetic(
+    path: &str,
+    bytes: u64,
+    (incoming, outgoing): (&mut Incoming, &mut Outgoing),
+    patience: Duration,
+) -> io::Result<bool> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n");
+    outgoing.send(request.as_bytes()).await?;
+    let answer = async {
+        let head = incoming.head().await?;
+        assert_eq!((head.status, head.body_bytes(false)), (200, bytes), "{head:?}");
+        let mut offset = 0;
+        let look = |bytes: &[u8]| {
+            for byte in bytes {
+                assert_eq!(*byte, byte_at(offset), "at {offset}");
+                offset += 1;
+            }
+        };
+        incoming.body(bytes, look).await.unwrap();
+        Ok(head.closes())
+    };
+    timeout(patience, answer).await.map_err(|_| too_long("in an answer"))?
 }
 
 impl Incoming {

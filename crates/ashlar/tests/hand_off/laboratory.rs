@@ -1,7 +1,9 @@
 //! Laboratories for these tests, and what can be seen of them from outside.
 
 use ashlar_kernel::{probe::Feature, testing::ledger};
-use ashlar_lab::{ADMIN_PORT, Lab, LabSpec, Mode, Role};
+use ashlar_lab::{
+    ADMIN_PORT, Chaos, FaultAction, FrameMatch, Lab, LabSpec, Mode, Probability, Role,
+};
 use std::{
     process::Output,
     thread::sleep,
@@ -80,6 +82,21 @@ pub(crate) fn until_connections_move(lab: &Lab) {
     // Front ends alone move few once clients have their connections.
     let before = moved(lab);
     eventually("connections move", || moved(lab) > before + 5);
+}
+
+/// Makes every link lose and repeat frames.
+pub(crate) fn lose_and_repeat(lab: &Lab) {
+    let two_percent: Probability = "2%".parse().unwrap();
+    for (host, seed) in lab.hosts().filter(|host| host.role != Role::Switch).zip(1..) {
+        let chaos = Chaos {
+            drop: two_percent,
+            duplicate: two_percent,
+            corrupt: Probability::default(),
+            frames: FrameMatch::default(),
+            seed,
+        };
+        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
+    }
 }
 
 /// Looks until it is so; fails with `what` if it does not come.

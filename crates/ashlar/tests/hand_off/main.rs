@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod campaign;
-mod connection;
 mod crowd;
 mod http_client;
 mod laboratory;
@@ -12,6 +10,7 @@ mod model;
 mod moves;
 mod objects;
 mod program;
+mod readers;
 mod requests;
 mod secrets;
 mod sending;

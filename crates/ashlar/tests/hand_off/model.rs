@@ -1,22 +1,39 @@
 //! What a client knows about its objects, and so what the store must answer.
 
 use crate::http_client::Head;
+use ashlar_object::synthetic::byte_at;
 use std::ops::Range;
 
-/// Bytes that look random, told apart by a number, each found without those before it.
+/// What an object holds: each byte is known without those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
-    pub(crate) number: u64,
+    pub(crate) bytes: Bytes,
     pub(crate) size: u64,
+}
+
+/// The bytes of objects, of any size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bytes {
+    /// They look random, and a number tells them apart.
+    Numbered(u64),
+    /// Those of every synthetic object.
+    Synthetic,
 }
 
 impl Content {
     /// Fills `bytes` with those from `offset` on.
     pub(crate) fn fill(&self, offset: u64, bytes: &mut [u8]) {
+        let number = match self.bytes {
+            Bytes::Numbered(number) => number,
+            Bytes::Synthetic => {
+                bytes.iter_mut().zip(offset..).for_each(|(byte, place)| *byte = byte_at(place));
+                return;
+            }
+        };
         let mut place = offset;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let word = mix(self.number ^ (place / 8)).to_le_bytes();
+            let word = mix(number ^ (place / 8)).to_le_bytes();
             let within = (place % 8) as usize;
             let count = (8 - within).min(rest.len());
             rest[..count].copy_from_slice(&word[within..within + count]);
@@ -170,7 +187,7 @@ fn part(range: &str, size: u64) -> Option<Range<u64>> {
 
 #[test]
 fn contents_are_the_same_from_any_place() {
-    let content = Content { number: 7, size: 100 };
+    let content = Content { bytes: Bytes::Numbered(7), size: 100 };
     let mut whole = [0; 100];
     content.fill(0, &mut whole);
     for offset in 0..100 {
@@ -179,7 +196,7 @@ fn contents_are_the_same_from_any_place() {
         assert_eq!(rest, whole[offset..]);
     }
     let mut other = [0; 100];
-    Content { number: 8, ..content }.fill(0, &mut other);
+    Content { bytes: Bytes::Numbered(8), ..content }.fill(0, &mut other);
     assert_ne!(whole, other);
 }
 

@@ -4,7 +4,7 @@ use crate::{
     http_client::Server,
     laboratory::{LOST, MOVED, SEED, is_possible, metric, number, spec},
     program::{Program, run},
-    user::{Campaign, Report},
+    user::{Campaign, Report, Work},
 };
 use ashlar_lab::{FRONT_END, Lab, Mode, Role};
 use std::{
@@ -33,6 +33,7 @@ fn moved_connections_are_answered_as_relayed_ones_are() {
             fs::create_dir(&transcript).unwrap();
             let campaign = Campaign {
                 server: Server { address: lab.address(FRONT_END).unwrap(), secure },
+                work: Work::Objects,
                 users: 16,
                 requests: requests / 2,
                 seed: 2 * number(SEED, 1) + u64::from(secure),
@@ -42,7 +43,7 @@ fn moved_connections_are_answered_as_relayed_ones_are() {
                 transcript: Some(transcript),
             };
             let started = Instant::now();
-            let report: Report = run(&lab, &Program::Objects(campaign));
+            let report: Report = run(&lab, &Program::Users(campaign));
             let seconds = started.elapsed().as_secs_f64();
             println!("{mode:?}, secure: {secure}, {seconds:.1} s: {report:?}");
             assert_eq!(report.broken + report.silent + report.refused, 0, "{report:?}");

@@ -1,6 +1,6 @@
 //! What runs on a laboratory's client: this test's executable once more.
 
-use crate::{campaign, crowd, user, ways};
+use crate::{crowd, user, ways};
 use ashlar_kernel::testing;
 use ashlar_lab::{CLIENT, Lab};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -19,10 +19,8 @@ const REPORT: &str = "REPORT ";
 /// What a client's program does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Program {
-    /// Reads synthetic objects.
-    Reads(campaign::Campaign),
-    /// Works on objects.
-    Objects(user::Campaign),
+    /// Users of objects.
+    Users(user::Campaign),
     /// Holds many connections.
     Crowd(crowd::Crowd),
     /// Reads over one connection.
@@ -36,10 +34,7 @@ pub(crate) enum Program {
 impl Program {
     fn report(self) -> String {
         let reported = match self {
-            Self::Reads(campaign) => serde_json::to_string(&campaign.run()),
-            Self::Objects(campaign) => {
-                serde_json::to_string(&event_loop().block_on(campaign.run()))
-            }
+            Self::Users(campaign) => serde_json::to_string(&event_loop().block_on(campaign.run())),
             Self::Crowd(crowd) => serde_json::to_string(&event_loop().block_on(crowd.run())),
             Self::Reader(reader) => serde_json::to_string(&event_loop().block_on(reader.run())),
             Self::Rekeyer(rekeyer) => serde_json::to_string(&rekeyer.run()),

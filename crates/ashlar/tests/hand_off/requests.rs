@@ -1,11 +1,16 @@
 //! Random requests.
 
-use crate::model::{Asked, Content, Framing, Method, Slot, mix};
+use crate::{
+    model::{Asked, Bytes, Content, Framing, Method, Slot, mix},
+    user::Work,
+};
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 /// The largest object.
 pub(crate) const SIZE_MAX: u64 = 4 << 20;
+/// The largest synthetic object: some hundred segments.
+const SYNTHETIC_SIZE_MAX: f64 = 400_000.0;
 /// The objects of a client.
 pub(crate) const SLOTS: usize = 12;
 
@@ -13,17 +18,51 @@ pub(crate) const SLOTS: usize = 12;
 pub(crate) struct Requests {
     pub(crate) random: Pcg64Mcg,
     client: u64,
+    work: Work,
     /// The content written last.
     content: u64,
 }
 
 impl Requests {
-    pub(crate) fn new(random: Pcg64Mcg, client: u64) -> Self {
-        Self { random, client, content: 0 }
+    pub(crate) fn new(random: Pcg64Mcg, client: u64, work: Work) -> Self {
+        Self { random, client, work, content: 0 }
     }
 
     /// The next request. The last of a burst may be one that ends the connection.
-    pub(crate) fn next(&mut self, slots: &[Slot; SLOTS], is_last: bool, closes: bool) -> Asked {
+    pub(crate) fn next(&mut self, slots: &mut [Slot; SLOTS], is_last: bool, closes: bool) -> Asked {
+        match self.work {
+            Work::Objects => self.any(slots, is_last, closes),
+            Work::Synthetic => self.read(slots, closes),
+        }
+    }
+
+    /// Reads a synthetic object. It takes the place of the one that was read longest ago, so that those of one burst are all known.
+    fn read(&mut self, slots: &mut [Slot; SLOTS], closes: bool) -> Asked {
+        let slot = self.content as usize % SLOTS;
+        self.content += 1;
+        let size = self.random.random_range(0.0..SYNTHETIC_SIZE_MAX.ln()).exp() as u64;
+        slots[slot].object = Some(Content { bytes: Bytes::Synthetic, size });
+        let method = if self.random.random_bool(0.1) { Method::Head } else { Method::Get };
+        let range = (method == Method::Get && self.random.random_bool(0.3)).then(|| {
+            let first = self.random.random_range(0..size);
+            format!("bytes={first}-{}", self.random.random_range(first..size))
+        });
+        let name = if method == Method::Head { "HEAD" } else { "GET" };
+        // Zeros make other names for the same size: the objects of all nodes.
+        let zeros = "0".repeat(self.random.random_range(0..12));
+        let mut head = format!("{name} /{zeros}{size} HTTP/1.1\r\nHost: lab\r\n");
+        if let Some(range) = &range {
+            head += &format!("Range: {range}\r\n");
+        }
+        if closes {
+            head += "Connection: close\r\n";
+        }
+        head += "\r\n";
+        Asked { method, slot, only_if_absent: false, range, head, framing: Framing::Length }
+    }
+
+    /// Asks for anything that can be asked of objects.
+    fn any(&mut self, slots: &[Slot; SLOTS], is_last: bool, closes: bool) -> Asked {
         let slot = self.random.random_range(0..SLOTS);
         let only_if_absent = self.random.random_bool(0.04);
         let mut method = self.method(is_last && !closes);
@@ -93,7 +132,7 @@ impl Requests {
     fn put(&mut self) -> Method {
         self.content += 1;
         let number = mix(mix(self.client) ^ self.content);
-        Method::Put(Content { number, size: self.size() })
+        Method::Put(Content { bytes: Bytes::Numbered(number), size: self.size() })
     }
 
     /// Mostly small, up to [`SIZE_MAX`].

@@ -4,7 +4,7 @@ use crate::{
     http_client::Server,
     laboratory::{MOVED, is_possible, metric, spec},
     program::{Program, command, report},
-    user::{Campaign, Report},
+    user::{Campaign, Report, Work},
 };
 use ashlar_lab::{CLIENT, FRONT_END, Lab, Role};
 use ashlar_net::channel_identity::ClusterKey;
@@ -35,8 +35,9 @@ fn talkative_logs_hold_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let key_log = directory.path().join("keys");
     let server = Server { address: lab.address(FRONT_END).unwrap(), secure: true };
-    let program = Program::Objects(Campaign {
+    let program = Program::Users(Campaign {
         server,
+        work: Work::Objects,
         users: 8,
         requests: 400,
         seed: 1,

@@ -2,14 +2,12 @@
 
 use crate::{
     http_client::Server,
-    laboratory::{MOVED, SEED, is_possible, metric_of, moved, number, spec},
+    laboratory::{MOVED, SEED, is_possible, lose_and_repeat, metric_of, moved, number, spec},
     leftovers::{Leftovers, end_and_look},
     program::{Program, run},
-    user::{Campaign, Report},
+    user::{Campaign, Report, Work},
 };
-use ashlar_lab::{
-    Chaos, Delay, FRONT_END, FaultAction, FrameMatch, Lab, LabSpec, Probability, Role,
-};
+use ashlar_lab::{Delay, FRONT_END, FaultAction, Lab, LabSpec, Role};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use std::{
@@ -32,6 +30,7 @@ fn cluster(letter: char) -> LabSpec {
 fn campaign(lab: &Lab, secure: bool, requests: u64) -> Campaign {
     Campaign {
         server: Server { address: lab.address(FRONT_END).unwrap(), secure },
+        work: Work::Objects,
         users: 16,
         requests,
         seed: 2 * number(SEED, 1) + u64::from(secure),
@@ -47,7 +46,7 @@ fn idle(lab: &Lab) -> Leftovers {
     for secure in [false, true] {
         let seed = (1 << 20) + u64::from(secure);
         let calm = Campaign { seed, rude: false, ..campaign(lab, secure, 320) };
-        let report: Report = run(lab, &Program::Objects(calm));
+        let report: Report = run(lab, &Program::Users(calm));
         assert_eq!(report.broken + report.silent, 0, "{report:?}");
     }
     Leftovers::at_rest(lab)
@@ -55,24 +54,16 @@ fn idle(lab: &Lab) -> Leftovers {
 
 /// Makes every link lose, repeat and reorder frames.
 fn disturb(lab: &Lab) {
-    let share = |text: &str| text.parse::<Probability>().unwrap();
     for (host, seed) in lab.hosts().filter(|host| host.role != Role::Switch).zip(1..) {
         let delay = Delay {
             delay: Duration::from_millis(1),
             jitter: Duration::from_micros(500),
-            reorder: share("2%"),
-            seed,
-        };
-        let chaos = Chaos {
-            drop: share("2%"),
-            duplicate: share("2%"),
-            corrupt: Probability::default(),
-            frames: FrameMatch::default(),
+            reorder: "2%".parse().unwrap(),
             seed,
         };
         lab.fault(&host.name, &FaultAction::Delay(delay)).unwrap();
-        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
     }
+    lose_and_repeat(lab);
 }
 
 fn calm_down(lab: &Lab) {
@@ -88,7 +79,7 @@ fn play(lab: &Lab, requests: u64) -> Report {
         [false, true]
             .map(|secure| {
                 let campaign = campaign(lab, secure, requests / 2);
-                scope.spawn(move || run::<Report>(lab, &Program::Objects(campaign)))
+                scope.spawn(move || run::<Report>(lab, &Program::Users(campaign)))
             })
             .map(|thread| thread.join().unwrap())
     });

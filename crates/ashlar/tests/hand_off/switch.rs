@@ -1,17 +1,14 @@
 //! Steering on a switch, in place of the front end.
 
 use crate::{
-    campaign::{Campaign, Report},
     laboratory::{
-        LOST, MOVED, THRESHOLD_BYTES, eventually, is_possible, metric, metric_of, moved, spec,
+        LOST, MOVED, eventually, is_possible, lose_and_repeat, metric, metric_of, moved,
         until_connections_move,
     },
-    program::{Program, run, run_on},
+    program::{Program, run_on},
+    readers::{play, play_in_trouble, play_with_a_move, play_with_moves, synthetic},
 };
-use ashlar_lab::{
-    CLIENT, Chaos, Engine, FRONT_END, FaultAction, FrameMatch, Lab, LabSpec, Probability, Role,
-    SWITCH,
-};
+use ashlar_lab::{CLIENT, FRONT_END, FaultAction, Lab, Role, SWITCH};
 use ashlar_object::synthetic::byte_at;
 use std::{
     process::{Child, Stdio},
@@ -29,24 +26,6 @@ const ATTACHED: usize = 2;
 const FLOWS: &str = "ashlar_steering_flows";
 const STEERED: &str = r#"ashlar_steering_frames{node="switch",result="steered"}"#;
 
-fn switched(letter: char) -> LabSpec {
-    spec(letter)
-        .storage_nodes(4)
-        .replicas(1)
-        .engine(Engine::Synthetic)
-        .threshold_bytes(THRESHOLD_BYTES)
-        .switch(true)
-}
-
-fn campaign(lab: &Lab, secure: bool) -> Campaign {
-    let address = lab.address(FRONT_END).unwrap();
-    Campaign { address, secure, connections: 4, requests: 250, seed: 2, may_break: false }
-}
-
-fn play(lab: &Lab, campaign: &Campaign) -> Report {
-    run(lab, &Program::Reads(*campaign))
-}
-
 fn attached(lab: &Lab, host: &str) -> usize {
     run_on(lab, host, &Program::Attached)
 }
@@ -56,19 +35,9 @@ fn connections_move_by_a_switch_and_every_byte_is_right() {
     if !is_possible("connections_move_by_a_switch_and_every_byte_is_right") {
         return;
     }
-    let lab = Lab::up(&switched('s')).unwrap().down_on_drop();
+    let lab = Lab::up(&synthetic('s').switch(true)).unwrap().down_on_drop();
     assert_eq!((attached(&lab, SWITCH), attached(&lab, FRONT_END)), (ATTACHED, 0));
-    for secure in [false, true] {
-        let report = play(&lab, &campaign(&lab, secure));
-        assert_eq!(report.broken, 0, "{report:?}");
-        // The rest were called off by the client.
-        assert!(report.answered >= 900, "{report:?}");
-    }
-    for (role, at_least) in [(Role::FrontEnd, 20), (Role::Storage, 100)] {
-        let count = metric(&lab, role, MOVED);
-        assert!(count >= at_least, "{count} moves from {role:?}");
-        assert_eq!(metric(&lab, role, LOST), 0);
-    }
+    play_with_moves(&lab);
     eventually("the switch has counted", || metric_of(&lab, SWITCH, STEERED) > Some(1_000));
     // Every connection has ended, by either side, and the switch is told or finds out.
     eventually("no flow is left", || metric_of(&lab, SWITCH, FLOWS) == Some(0));
@@ -81,26 +50,14 @@ fn every_byte_is_right_by_a_switch_with_bad_links() {
     if !is_possible("every_byte_is_right_by_a_switch_with_bad_links") {
         return;
     }
-    let lab = Lab::up(&switched('x')).unwrap().down_on_drop();
-    let two_percent: Probability = "2%".parse().unwrap();
-    let chaos = Chaos {
-        drop: two_percent,
-        duplicate: two_percent,
-        corrupt: Probability::default(),
-        frames: FrameMatch::default(),
-        seed: 2,
-    };
-    for host in lab.hosts().filter(|host| host.role != Role::Switch) {
-        lab.fault(&host.name, &FaultAction::Chaos(chaos)).unwrap();
-    }
+    let lab = Lab::up(&synthetic('x').switch(true)).unwrap().down_on_drop();
+    lose_and_repeat(&lab);
     for secure in [false, true] {
-        let calm = campaign(&lab, secure);
-        let rude = Campaign { requests: 60, may_break: true, ..calm };
         // A node that misses too many of its health checks is not asked for a while.
         let mut answered = 0;
         let before = metric(&lab, Role::FrontEnd, MOVED);
         eventually("enough are answered", || {
-            answered += play(&lab, &rude).answered;
+            answered += play_in_trouble(&lab, secure, 60).answered;
             answered >= 200
         });
         let moves = metric(&lab, Role::FrontEnd, MOVED) - before;
@@ -114,12 +71,10 @@ fn a_switch_that_was_killed_comes_back_and_steers_again() {
     if !is_possible("a_switch_that_was_killed_comes_back_and_steers_again") {
         return;
     }
-    let lab = Lab::up(&switched('t')).unwrap().down_on_drop();
+    let lab = Lab::up(&synthetic('t').switch(true)).unwrap().down_on_drop();
     for secure in [false, true] {
-        let calm = campaign(&lab, secure);
         let report = thread::scope(|scope| {
-            let client =
-                scope.spawn(|| play(&lab, &Campaign { requests: 600, may_break: true, ..calm }));
+            let client = scope.spawn(|| play_in_trouble(&lab, secure, 600));
             until_connections_move(&lab);
             lab.fault(SWITCH, &FaultAction::Kill).unwrap();
             eventually("nothing is attached", || attached(&lab, SWITCH) == 0);
@@ -131,8 +86,7 @@ fn a_switch_that_was_killed_comes_back_and_steers_again() {
         let before = metric(&lab, Role::FrontEnd, MOVED);
         // Nodes may not know yet that steering is back: they relay.
         eventually("connections move again", || {
-            let report = play(&lab, &Campaign { requests: 50, ..calm });
-            assert_eq!(report.broken, 0, "{report:?}");
+            play(&lab, secure, 50);
             metric(&lab, Role::FrontEnd, MOVED) > before
         });
     }
@@ -143,12 +97,10 @@ fn while_a_switch_is_silent_responses_are_relayed() {
     if !is_possible("while_a_switch_is_silent_responses_are_relayed") {
         return;
     }
-    let lab = Lab::up(&switched('u')).unwrap().down_on_drop();
-    let calm = Campaign { requests: 50, ..campaign(&lab, false) };
+    let lab = Lab::up(&synthetic('u').switch(true)).unwrap().down_on_drop();
     lab.fault(SWITCH, &FaultAction::Kill).unwrap();
     // Nothing is frozen before steering has answered.
-    let report = play(&lab, &calm);
-    assert_eq!(report.broken, 0, "{report:?}");
+    play(&lab, false, 50);
     assert_eq!(metric(&lab, Role::FrontEnd, LOST), 0);
     assert_eq!(moved(&lab), 0, "a connection moves without steering");
 }
@@ -158,15 +110,14 @@ fn a_switch_forgets_connections_of_dead_storage_nodes() {
     if !is_possible("a_switch_forgets_connections_of_dead_storage_nodes") {
         return;
     }
-    let lab = Lab::up(&switched('v')).unwrap().down_on_drop();
-    let calm = campaign(&lab, true);
+    let lab = Lab::up(&synthetic('v').switch(true)).unwrap().down_on_drop();
     let nodes: Vec<String> = lab
         .hosts()
         .filter(|host| host.role == Role::Storage)
         .map(|host| host.name.clone())
         .collect();
     thread::scope(|scope| {
-        let client = scope.spawn(|| play(&lab, &Campaign { may_break: true, ..calm }));
+        let client = scope.spawn(|| play_in_trouble(&lab, true, 250));
         until_connections_move(&lab);
         for node in &nodes {
             lab.fault(node, &FaultAction::Kill).unwrap();
@@ -181,11 +132,7 @@ fn a_switch_forgets_connections_of_dead_storage_nodes() {
     });
     let up = || metric_of(&lab, FRONT_END, "ashlar_front_end_storage_nodes_up");
     eventually("the front end finds them", || up() == Some(nodes.len() as u64));
-    let before = metric(&lab, Role::FrontEnd, MOVED);
-    let report = play(&lab, &Campaign { requests: 50, ..calm });
-    assert_eq!(report.broken, 0, "{report:?}");
-    let moves = metric(&lab, Role::FrontEnd, MOVED) - before;
-    assert!(moves > 0, "nothing moves to storage nodes that came back");
+    play_with_a_move(&lab, true);
 }
 
 /// A download that takes some seconds.
@@ -201,7 +148,7 @@ fn what_has_moved_by_a_switch_outlives_the_front_end() {
     if !is_possible("what_has_moved_by_a_switch_outlives_the_front_end") {
         return;
     }
-    let lab = Lab::up(&switched('w')).unwrap().down_on_drop();
+    let lab = Lab::up(&synthetic('w').switch(true)).unwrap().down_on_drop();
     let mut download = slow_download(&lab);
     eventually("the connection moves", || metric(&lab, Role::FrontEnd, MOVED) > 0);
     lab.fault(FRONT_END, &FaultAction::Kill).unwrap();
@@ -212,8 +159,6 @@ fn what_has_moved_by_a_switch_outlives_the_front_end() {
     assert!(output.stdout.into_iter().eq(right), "the client got other bytes");
 
     lab.fault(FRONT_END, &FaultAction::Start).unwrap();
-    let report = play(&lab, &Campaign { requests: 50, ..campaign(&lab, true) });
-    assert_eq!(report.broken, 0, "{report:?}");
-    assert!(metric(&lab, Role::FrontEnd, MOVED) > 0);
+    play_with_a_move(&lab, true);
     assert_eq!(metric(&lab, Role::FrontEnd, LOST), 0);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     http_client::{Head, Incoming, Outgoing, Server, too_long},
-    model::{Asked, Body, Content, Framing, Method, Slot},
+    model::{Asked, Body, Bytes, Content, Framing, Method, Slot},
     requests::{Requests, SLOTS},
     sending::{Ending, Sent, Writer},
 };
@@ -29,6 +29,7 @@ const PASSING_FIELDS: [&str; 4] =
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Campaign {
     pub(crate) server: Server,
+    pub(crate) work: Work,
     pub(crate) users: u64,
     /// Requests altogether.
     pub(crate) requests: u64,
@@ -41,6 +42,25 @@ pub(crate) struct Campaign {
     pub(crate) patience: Duration,
     /// Where each answer is written down, one line each, in files by user.
     pub(crate) transcript: Option<PathBuf>,
+}
+
+/// What users work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Objects of their own, which they write and read.
+    Objects,
+    /// Synthetic objects, which they can only read.
+    Synthetic,
+}
+
+impl Work {
+    /// What a server may answer that can do nothing at the moment.
+    fn temporary_statuses(self) -> &'static [u16] {
+        match self {
+            Self::Objects => &[408, 503, 504],
+            Self::Synthetic => &[503],
+        }
+    }
 }
 
 /// What became of it.
@@ -117,11 +137,11 @@ impl User {
         // Another seed's objects must not be there already.
         let client = campaign.seed << 16 | number;
         Self {
-            campaign,
             number,
-            requests: Requests::new(random, client),
+            requests: Requests::new(random, client, campaign.work),
             slots: [Slot::default(); SLOTS],
             connection: None,
+            campaign,
             report: Report::default(),
             transcript: String::new(),
         }
@@ -169,7 +189,7 @@ impl User {
         let asked: Vec<Asked> = (0..count)
             .map(|place| {
                 let is_last = place + 1 == count;
-                self.requests.next(&self.slots, is_last, is_last && ending == Ending::Close)
+                self.requests.next(&mut self.slots, is_last, is_last && ending == Ending::Close)
             })
             .collect();
         let seed = self.requests.random.random();
@@ -297,7 +317,7 @@ impl User {
         incoming: &mut Incoming,
     ) -> io::Result<()> {
         let length = head.body_bytes(asked.method == Method::Head);
-        let is_temporary = matches!(head.status, 408 | 503 | 504);
+        let is_temporary = self.campaign.work.temporary_statuses().contains(&head.status);
         if is_temporary && self.campaign.may_break {
             if head.status == 504 && !matches!(asked.method, Method::Get | Method::Head) {
                 self.slots[asked.slot].abandon();
@@ -422,9 +442,9 @@ async fn within<T>(
 #[test]
 #[should_panic(expected = "a wrong byte at Some(12)")]
 fn a_repeated_byte_is_noticed() {
-    let content = Content { number: 1, size: 100 };
-    let (slots, random) = ([Slot::default(); SLOTS], Pcg64Mcg::seed_from_u64(1));
-    let asked = Requests::new(random, 1).next(&slots, true, false);
+    let content = Content { bytes: Bytes::Numbered(1), size: 100 };
+    let (mut slots, random) = ([Slot::default(); SLOTS], Pcg64Mcg::seed_from_u64(1));
+    let asked = Requests::new(random, 1, Work::Objects).next(&mut slots, true, false);
     let mut bytes = [0; 20];
     content.fill(5, &mut bytes);
     bytes.copy_within(6..19, 7);

@@ -1,8 +1,7 @@
 //! What single connections meet: an older TLS, a node that drains.
 
 use crate::{
-    connection::client_config,
-    http_client::{Incoming, Outgoing, Server},
+    http_client::{Server, client_config, read_synthetic},
     laboratory::{MOVED, eventually, is_possible, metric, metric_of, output, spec},
     program::{Program, command, finish, run},
 };
@@ -77,8 +76,8 @@ impl Reader {
         for number in 0..self.reads {
             let zeros = "0".repeat(number as usize % 8);
             let path = format!("/{zeros}{OBJECT_BYTES}");
-            let answer = read(&path, &mut incoming, &mut outgoing).await;
-            let closes = match answer {
+            let connection = (&mut incoming, &mut outgoing);
+            let closes = match read_synthetic(&path, OBJECT_BYTES, connection, PATIENCE).await {
                 Ok(closes) => closes,
                 // The request and the end of the connection crossed.
                 Err(error) if self.may_end && is_end(&error) => return number,
@@ -102,26 +101,6 @@ impl Reader {
 /// Whether a connection has ended in order, as its reader or its writer hears of it.
 fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
-}
-
-/// Whether the answer ends the connection; an error if none begins.
-async fn read(path: &str, incoming: &mut Incoming, outgoing: &mut Outgoing) -> io::Result<bool> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\n\r\n");
-    outgoing.send(request.as_bytes()).await.unwrap();
-    let answer = async {
-        let head = incoming.head().await?;
-        assert_eq!((head.status, head.body_bytes(false)), (200, OBJECT_BYTES), "{head:?}");
-        let mut offset = 0;
-        let look = |bytes: &[u8]| {
-            for byte in bytes {
-                assert_eq!(*byte, byte_at(offset), "at {offset}");
-                offset += 1;
-            }
-        };
-        incoming.body(OBJECT_BYTES, look).await.unwrap();
-        Ok(head.closes())
-    };
-    tokio::time::timeout(PATIENCE, answer).await.unwrap()
 }
 
 /// A client that asks for new keys before every read of one connection.
