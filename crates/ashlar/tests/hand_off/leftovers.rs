@@ -78,7 +78,13 @@ impl Leftovers {
                 gone
             });
         }));
-        assert!(seen.is_ok(), "{last:?}\nwhen idle: {idle:?}");
+        if seen.is_err() {
+            for host in idle.descriptors.keys() {
+                let sockets = output(lab, host, "ss", &["-tanpo"]).stdout;
+                println!("sockets of {host}:\n{}", String::from_utf8_lossy(&sockets));
+            }
+            panic!("{last:?}\nwhen idle: {idle:?}");
+        }
     }
 }
 
