@@ -35,8 +35,6 @@ const KIB: u64 = 1 << 10;
 pub(crate) struct Crowd {
     pub(crate) server: Server,
     pub(crate) connections: u64,
-    /// How long they hold them after the first answer, before they ask again.
-    pub(crate) hold: Duration,
 }
 
 /// What became of them.
@@ -69,7 +67,9 @@ impl Crowd {
             open.push(connection.unwrap().unwrap());
         }
         let first_seconds = started.elapsed().as_secs_f64();
-        tokio::time::sleep(self.hold).await;
+        // They hold them until whoever started them has seen enough, and closes their input.
+        let told = || io::copy(&mut io::stdin(), &mut io::sink());
+        tokio::task::spawn_blocking(told).await.unwrap().unwrap();
         let again = Instant::now();
         let mut asking = tokio::task::JoinSet::new();
         for (mut incoming, mut outgoing) in open {
@@ -109,21 +109,22 @@ fn a_storage_node_holds_a_crowd_of_connections_that_moved() {
     let lab = Lab::up(&spec.threshold_bytes(2_000)).unwrap().down_on_drop();
     let memory = |host| lab.resident_bytes(host).unwrap() / KIB;
     let before = ["fe", "s1"].map(memory);
-    let hold = Duration::from_secs(5 + connections / 1_000);
     for secure in [false, true] {
         let server = Server { address: lab.address(FRONT_END).unwrap(), secure };
-        let crowd = Crowd { server, connections: connections / PROCESSES, hold };
+        let crowd = Crowd { server, connections: connections / PROCESSES };
         let program = Program::Crowd(crowd);
-        let clients: Vec<_> = (0..PROCESSES)
+        let mut clients: Vec<_> = (0..PROCESSES)
             .map(|_| {
                 let mut command = command(&lab, CLIENT, &program);
-                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                command.spawn().unwrap()
             })
             .collect();
         let flows = || metric_of(&lab, FRONT_END, "ashlar_steering_flows").unwrap();
         let held = || metric_of(&lab, "s1", "ashlar_storage_http_connections").unwrap();
         eventually("all have moved", || flows() >= connections && held() >= connections);
         let during = ["fe", "s1"].map(memory);
+        clients.iter_mut().for_each(|client| drop(client.stdin.take()));
         let reports: Vec<Report> =
             clients.into_iter().map(|client| finish(&program, client)).collect();
         println!("{connections}, secure: {secure}: {reports:?}");

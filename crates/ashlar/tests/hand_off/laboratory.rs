@@ -6,6 +6,7 @@ use ashlar_lab::{
 };
 use std::{
     process::Output,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -105,6 +106,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "in {PATIENCE:?} not: {what}");
         sleep(LOOK_INTERVAL);
+    }
+}
+
+/// Raises a flag when it goes, also by a panic: who works until then would work for ever.
+pub(crate) struct RaiseOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for RaiseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 

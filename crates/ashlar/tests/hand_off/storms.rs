@@ -2,7 +2,10 @@
 
 use crate::{
     http_client::Server,
-    laboratory::{MOVED, SEED, is_possible, lose_and_repeat, metric_of, moved, number, spec},
+    laboratory::{
+        MOVED, RaiseOnDrop, SEED, eventually, is_possible, lose_and_repeat, metric_of, moved,
+        number, spec,
+    },
     leftovers::{Leftovers, end_and_look},
     program::{Program, run},
     user::{Campaign, Report, Work},
@@ -11,6 +14,7 @@ use ashlar_lab::{Delay, FRONT_END, FaultAction, Lab, LabSpec, Role};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use std::{
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread::sleep,
     time::{Duration, Instant},
@@ -20,6 +24,8 @@ use std::{
 const REQUESTS: &str = "ASHLAR_TEST_STORM_REQUESTS";
 /// Of so many requests, at least one moves its connection; about every second does where no node dies.
 const MOVES_SHARE: u64 = 8;
+/// How many connections move from one death to the next.
+const MOVES_BETWEEN_DEATHS: Range<u64> = 5..50;
 /// A client has its answer, an error or the connection's end within this time, however bad the links are.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -103,8 +109,13 @@ fn kill_nodes(lab: &Lab, stop: &AtomicBool) -> Deaths {
     let storage: Vec<_> =
         lab.hosts().filter(|host| host.role == Role::Storage).map(|host| &*host.name).collect();
     let mut deaths = Deaths::default();
-    while !stop.load(Relaxed) {
-        sleep(Duration::from_millis(random.random_range(200..2_000)));
+    loop {
+        // Deaths come where there is something to lose.
+        let (before, more) = (moved(lab), random.random_range(MOVES_BETWEEN_DEATHS));
+        eventually("connections move", || stop.load(Relaxed) || moved(lab) >= before + more);
+        if stop.load(Relaxed) {
+            break;
+        }
         let mut victims = Vec::new();
         if random.random_bool(0.8) {
             victims.push(storage[random.random_range(0..storage.len())]);
@@ -116,6 +127,7 @@ fn kill_nodes(lab: &Lab, stop: &AtomicBool) -> Deaths {
             deaths.moved += metric_of(lab, host, MOVED).unwrap();
             lab.fault(host, &FaultAction::Kill).unwrap();
         }
+        // Others find out in their own time that a node is dead, or not at all: both must do.
         sleep(Duration::from_millis(random.random_range(0..1_000)));
         for host in &victims {
             lab.fault(host, &FaultAction::Start).unwrap();
@@ -156,8 +168,9 @@ fn play_with_deaths(lab: &Lab, requests: u64) -> (Report, usize) {
     let before = moved(lab);
     let (report, deaths) = std::thread::scope(|scope| {
         let killer = scope.spawn(|| kill_nodes(lab, &stop));
+        let stops = RaiseOnDrop(&stop);
         let report = play(lab, requests);
-        stop.store(true, Relaxed);
+        drop(stops);
         (report, killer.join().unwrap())
     });
     // Those between the last look at a victim and its death are not counted.
