@@ -15,11 +15,11 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, thread};
-use support::REQUIREMENTS;
 use support::frames::{Datagram, udp};
 use support::interfaces::ethernet_address;
 use support::packet_socket::PacketSocket;
 use support::prediction::Prediction;
+use support::{REQUIREMENTS, eventually};
 
 const PORT: u16 = 9_000;
 const OTHER_PORT: u16 = 9_001;
@@ -279,9 +279,13 @@ fn no_frame_meets_half_a_configuration() {
         stop.store(true, Ordering::Relaxed);
         sender.join().unwrap()
     });
-    // Let the last frames through before counting.
-    thread::sleep(Duration::from_millis(100));
-    let counters = chaos.counters(Hook::TcxIngress).unwrap();
+    // The last frames may still be on their way; some of so many may have been lost before.
+    let mut last = None;
+    eventually("no frame arrives any more", || {
+        let before = last.replace(chaos.counters(Hook::TcxIngress).unwrap());
+        before == last
+    });
+    let counters = last.unwrap();
     assert!(counters.dropped > 0 && counters.corrupted > 0, "{counters:?}");
     // A frame that met the zeros of both configurations would have been spared.
     assert_eq!(counters.spared, 0, "{counters:?}");

@@ -12,6 +12,13 @@ pub(crate) mod steering_model;
 pub(crate) mod traffic;
 
 use ashlar_kernel::probe::Feature;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that has to come. Only a failing test waits that long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a test needs that attaches programs to the ends of a cable.
 pub(crate) const REQUIREMENTS: [Feature; 6] = [
@@ -22,3 +29,12 @@ pub(crate) const REQUIREMENTS: [Feature; 6] = [
     Feature::NetworkNamespaces,
     Feature::IpCommand,
 ];
+
+/// Looks until it is so; fails with `what` if it does not come.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in {PATIENCE:?} not: {what}");
+        thread::sleep(LOOK_INTERVAL);
+    }
+}

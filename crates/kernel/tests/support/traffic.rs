@@ -1,13 +1,14 @@
 //! A service that says on which host it is, and its clients.
 
 use super::bridge::{Host, Network, SERVICE_IPV4, SERVICE_IPV6};
+use super::eventually;
 use ashlar_kernel::steering::{Counter, Owner, Steering};
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) const SERVICE_PORT: u16 = 80;
 pub(crate) const CLIENT_PORT: u16 = 40_000;
@@ -85,16 +86,19 @@ pub(crate) fn echo(stream: &TcpStream) {
     assert!(received == sent, "{} bytes came back of {PAYLOAD_BYTES}", received.len());
 }
 
-/// The client's end of the earlier connection is remembered for a minute (TIME_WAIT), unless the name is taken by force.
+/// Connects from a port whose earlier connection has ended, as soon as the client has forgotten it: its name can be taken by force from
+/// then on (TIME_WAIT), not before.
 pub(crate) fn connect_again(network: &Network, from: SocketAddr, to: SocketAddr) -> TcpStream {
-    let deadline = Instant::now() + TIME_MAX;
-    loop {
-        match connect_from(network, from, to) {
-            Ok(stream) => return stream,
-            Err(error) if Instant::now() > deadline => panic!("{from}: {error}"),
-            Err(_) => thread::sleep(Duration::from_millis(100)),
+    let mut connected = None;
+    eventually("the port is free", || match connect_from(network, from, to) {
+        Ok(stream) => connected.replace(stream).is_none(),
+        Err(error) => {
+            let is_taken = [io::ErrorKind::AddrNotAvailable, io::ErrorKind::AddrInUse];
+            assert!(is_taken.contains(&error.kind()), "{from}: {error}");
+            false
         }
-    }
+    });
+    connected.unwrap()
 }
 
 pub(crate) fn count(steering: &Steering, counter: Counter) -> u64 {
