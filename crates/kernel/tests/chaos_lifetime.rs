@@ -6,12 +6,9 @@ mod support;
 use ashlar_kernel::Error;
 use ashlar_kernel::chaos::{Attachment, Chaos, Hook, XdpMode};
 use ashlar_kernel::testing::{NamespacePair, RIGHT_INTERFACE, Side, ledger};
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, thread};
-use support::REQUIREMENTS;
+use std::process::{Command, Stdio};
 use support::interfaces::{attached_programs, xdp_program};
+use support::{REQUIREMENTS, child};
 
 const ALL_ATTACHMENTS: [Attachment; 3] =
     [Attachment::Xdp(XdpMode::Native), Attachment::TcxIngress, Attachment::TcxEgress];
@@ -167,39 +164,17 @@ fn attaching_names_what_is_wrong() {
     assert_eq!(programs_on_the_right(&pair), 1, "a failed attachment leaves the others alone");
 }
 
-/// Names, for the child process, the namespace to attach in.
-const CHILD_NAMESPACE: &str = "ASHLAR_TEST_CHILD_NAMESPACE";
-const CHILD_IS_READY: &str = "attached and waiting";
-const CHILD_LIFETIME_MAX: Duration = Duration::from_secs(60);
-
 /// Not a test of its own: the process that the next test kills.
 #[test]
 #[ignore = "runs as a child of a_killed_owner_leaves_nothing_attached"]
 fn child_that_waits_to_be_killed() {
-    let namespace = env::var_os(CHILD_NAMESPACE).expect("set by the parent");
-    let path = std::path::Path::new("/run/netns").join(namespace);
-    let namespace = std::fs::File::open(path).unwrap();
-    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), None).unwrap();
-    let mut chaos = Chaos::load().unwrap();
-    ALL_ATTACHMENTS
-        .into_iter()
-        .for_each(|attachment| chaos.attach(RIGHT_INTERFACE, attachment).unwrap());
-    println!("{CHILD_IS_READY}");
-    thread::sleep(CHILD_LIFETIME_MAX);
-}
-
-fn start_child(pair: &NamespacePair) -> Child {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "child_that_waits_to_be_killed", "--ignored", "--nocapture"])
-        .env(CHILD_NAMESPACE, pair.namespace(Side::Right))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.any(|line| line.unwrap().contains(CHILD_IS_READY));
-    assert!(ready, "the child ended early: {:?}", child.wait());
-    child
+    child::attach_until_killed(|_| {
+        let mut chaos = Chaos::load().unwrap();
+        ALL_ATTACHMENTS
+            .into_iter()
+            .for_each(|attachment| chaos.attach(RIGHT_INTERFACE, attachment).unwrap());
+        chaos
+    });
 }
 
 #[test]
@@ -208,14 +183,7 @@ fn a_killed_owner_leaves_nothing_attached() {
         return;
     }
     let pair = NamespacePair::create();
-    let mut child = start_child(&pair);
+    let child = child::start("child_that_waits_to_be_killed", &pair, 0);
     assert_eq!(programs_on_the_right(&pair), 3);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // The kernel closes a dead process's links in its own time.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while programs_on_the_right(&pair) > 0 && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(programs_on_the_right(&pair), 0);
+    child::kill(child, || programs_on_the_right(&pair));
 }

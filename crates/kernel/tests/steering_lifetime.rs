@@ -7,13 +7,10 @@ use ashlar_kernel::Error;
 use ashlar_kernel::chaos::{Attachment, Chaos, XdpMode};
 use ashlar_kernel::steering::{Attach, MacAddress, Operation, ResultCode, Steering};
 use ashlar_kernel::testing::{NamespacePair, RIGHT_INTERFACE, Side, ledger};
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, thread};
-use support::REQUIREMENTS;
+use std::process::Command;
 use support::interfaces::{attached_programs, ethernet_address, xdp_program};
 use support::steering::{ONE, flow, point, settings};
+use support::{REQUIREMENTS, child};
 
 const WAYS: [Attach; 3] = [Attach::Xdp(XdpMode::Native), Attach::Xdp(XdpMode::Generic), Attach::Tc];
 
@@ -136,41 +133,15 @@ fn a_switch_is_attached_to_all_of_its_interfaces_or_to_none() {
     assert_eq!(programs(), 0);
 }
 
-/// Names, for the child process, the namespace to attach in.
-const CHILD_NAMESPACE: &str = "ASHLAR_TEST_CHILD_NAMESPACE";
-/// And which of the ways to attach.
-const CHILD_WAY: &str = "ASHLAR_TEST_CHILD_WAY";
-const CHILD_IS_READY: &str = "attached and waiting";
-const CHILD_LIFETIME_MAX: Duration = Duration::from_secs(60);
-
 /// Not a test of its own: the process that the next test kills.
 #[test]
 #[ignore = "runs as a child of killed_steering_leaves_nothing_attached"]
 fn child_that_steers_until_killed() {
-    let namespace = env::var_os(CHILD_NAMESPACE).expect("set by the parent");
-    let way: usize = env::var(CHILD_WAY).expect("set by the parent").parse().unwrap();
-    let path = std::path::Path::new("/run/netns").join(namespace);
-    let namespace = std::fs::File::open(path).unwrap();
-    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), None).unwrap();
-    let mut steering = Steering::load(&settings()).unwrap();
-    steering.attach(RIGHT_INTERFACE, WAYS[way]).unwrap();
-    println!("{CHILD_IS_READY}");
-    thread::sleep(CHILD_LIFETIME_MAX);
-}
-
-fn start_child(pair: &NamespacePair, way: usize) -> Child {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "child_that_steers_until_killed", "--ignored", "--nocapture"])
-        .env(CHILD_NAMESPACE, pair.namespace(Side::Right))
-        .env(CHILD_WAY, way.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.any(|line| line.unwrap().contains(CHILD_IS_READY));
-    assert!(ready, "the child ended early: {:?}", child.wait());
-    child
+    child::attach_until_killed(|way| {
+        let mut steering = Steering::load(&settings()).unwrap();
+        steering.attach(RIGHT_INTERFACE, WAYS[way]).unwrap();
+        steering
+    });
 }
 
 #[test]
@@ -180,15 +151,8 @@ fn killed_steering_leaves_nothing_attached() {
     }
     let pair = NamespacePair::create();
     for (way, attach) in WAYS.into_iter().enumerate() {
-        let mut child = start_child(&pair, way);
+        let child = child::start("child_that_steers_until_killed", &pair, way);
         assert_eq!(programs_on_the_right(&pair), 1, "{attach:?}");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // The kernel closes a dead process's links in its own time.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while programs_on_the_right(&pair) > 0 && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(10));
-        }
-        assert_eq!(programs_on_the_right(&pair), 0, "{attach:?}");
+        child::kill(child, || programs_on_the_right(&pair));
     }
 }

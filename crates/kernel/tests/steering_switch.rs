@@ -9,13 +9,12 @@ use ashlar_kernel::steering::{
 };
 use ashlar_kernel::testing::ledger;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
 use support::REQUIREMENTS;
 use support::bridge::{BRIDGE, Host, Network};
-use support::steering::{CONTROL_PORT, key, settings};
+use support::steering::{key, settings};
 use support::traffic::{
-    CLIENT_PORT, OWNER, TIME_MAX, client, connect_again, connect_from, count, echo, greeting,
-    serve, service,
+    CLIENT_PORT, OWNER, client, connect_anew, connect_from, connect_to_the_owner, control_socket,
+    count, echo, greeting, receive_reply, serve, service,
 };
 
 /// The front end, as steering names it.
@@ -44,33 +43,12 @@ fn connections_pass_to_the_owner_of_their_flow(attach: Attach) {
     let network = Network::create();
     let mut steering = steering(&network, attach);
     for is_ipv6 in [false, true] {
-        for host in [Host::FrontEnd, Host::Owner] {
-            serve(&network, host, is_ipv6);
-        }
-        let (from, to) = (client(is_ipv6, CLIENT_PORT), service(is_ipv6));
-        let flow = FlowKey::new(from, to);
-        point(&mut steering, flow, OWNER, 1);
-
-        let mut unknown = connect_from(&network, client(is_ipv6, CLIENT_PORT + 1), to).unwrap();
-        assert_eq!(greeting(&mut unknown), "front");
-        let before = count(&steering, Counter::Steered);
-        let mut steered = connect_from(&network, from, to).unwrap();
-        assert_eq!(greeting(&mut steered), "owner");
-        echo(&steered);
-        echo(&unknown);
-        assert!(count(&steering, Counter::Steered) > before + 10, "{attach:?} IPv6 {is_ipv6}");
+        let steered = connect_to_the_owner(&network, &mut steering, is_ipv6);
         // The bridge knows where everybody is, the client too, of whom it saw nothing but steered frames for a while.
         for host in [Host::Client, Host::FrontEnd, Host::Owner] {
             assert_eq!(network.learned_port(host.mac()).as_deref(), Some(host.name()));
         }
-
-        // The client's FIN was seen on its way; the next connection of this name starts at the front end.
-        let state = steering.execute(&Operation::Query { flow }).unwrap().state.unwrap();
-        assert!(state.closing, "{attach:?} {state:?}");
-        drop(steered);
-        assert_eq!(greeting(&mut connect_again(&network, from, to)), "front");
-        let reply = steering.execute(&Operation::Query { flow }).unwrap();
-        assert_eq!(reply.result, ResultCode::UnknownFlow);
+        connect_anew(&network, &mut steering, is_ipv6, steered);
     }
     assert_eq!(count(&steering, Counter::ForgottenBySyn), 2);
     assert_eq!(count(&steering, Counter::WriteFailed), 0);
@@ -136,21 +114,9 @@ fn without_its_table_a_connection_meets_a_reset() {
 
 /// A request from a host to the switch's control address.
 fn ask(network: &Network, host: Host, is_ipv6: bool, request: Request) -> Reply {
-    let socket = network.run(host, || {
-        let (from, to): (IpAddr, IpAddr) = if is_ipv6 {
-            (host.ipv6().into(), Host::Bridge.ipv6().into())
-        } else {
-            (host.ipv4().into(), Host::Bridge.ipv4().into())
-        };
-        let socket = UdpSocket::bind((from, 0)).unwrap();
-        socket.connect(SocketAddr::from((to, CONTROL_PORT))).unwrap();
-        socket
-    });
-    socket.set_read_timeout(Some(TIME_MAX)).unwrap();
+    let socket = control_socket(network, host, Host::Bridge, is_ipv6);
     socket.send(request.seal(&key()).bytes()).unwrap();
-    let mut bytes = [0; 200];
-    let length = socket.recv(&mut bytes).expect("a reply");
-    Reply::open(&bytes[..length], &key()).unwrap()
+    receive_reply(&socket)
 }
 
 #[test]

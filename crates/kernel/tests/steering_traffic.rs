@@ -10,14 +10,14 @@ use ashlar_kernel::steering::{
 use ashlar_kernel::testing::ledger;
 use rustix::net::sockopt::set_socket_linger;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 use support::REQUIREMENTS;
 use support::bridge::{Host, INTERFACE, Network, SERVICE_IPV4, SERVICE_IPV6};
-use support::steering::{CONTROL_PORT, key, settings};
+use support::steering::{key, settings};
 use support::traffic::{
-    CLIENT_PORT, OWNER, TIME_MAX, client, connect_again, connect_from, count, echo, greeting,
-    serve, service,
+    CLIENT_PORT, OWNER, client, connect_again, connect_anew, connect_from, connect_to_the_owner,
+    control_socket, count, greeting, receive_reply, serve, service,
 };
 
 const OTHER_SENDER: u16 = 3;
@@ -49,32 +49,8 @@ fn connections_go_to_the_owner_of_their_flow(attach: Attach) {
     let network = Network::create();
     let (mut steering, _pass_program) = steering(&network, attach);
     for is_ipv6 in [false, true] {
-        for host in [Host::FrontEnd, Host::Owner] {
-            serve(&network, host, is_ipv6);
-        }
-        let (from, to) = (client(is_ipv6, CLIENT_PORT), service(is_ipv6));
-        let flow = FlowKey::new(from, to);
-        let point = Operation::Point { flow, owner: OWNER, epoch: 1, closing: false };
-        assert_eq!(steering.execute(&point).unwrap().result, ResultCode::Applied);
-
-        let mut unknown = connect_from(&network, client(is_ipv6, CLIENT_PORT + 1), to).unwrap();
-        assert_eq!(greeting(&mut unknown), "front");
-        let before = count(&steering, Counter::Steered);
-        let mut steered = connect_from(&network, from, to).unwrap();
-        assert_eq!(greeting(&mut steered), "owner");
-        echo(&steered);
-        echo(&unknown);
-        assert!(count(&steering, Counter::Steered) > before + 10, "{attach:?} IPv6 {is_ipv6}");
-
-        // The client's FIN was seen on its way; the next connection of this name starts at the front end.
-        let state = steering.execute(&Operation::Query { flow }).unwrap().state.unwrap();
-        assert!(state.closing, "{attach:?} {state:?}");
-        drop(steered);
-        let mut next = connect_again(&network, from, to);
-        assert_eq!(greeting(&mut next), "front");
-        echo(&next);
-        let reply = steering.execute(&Operation::Query { flow }).unwrap();
-        assert_eq!(reply.result, ResultCode::UnknownFlow);
+        let steered = connect_to_the_owner(&network, &mut steering, is_ipv6);
+        connect_anew(&network, &mut steering, is_ipv6, steered);
     }
     assert_eq!(count(&steering, Counter::ForgottenBySyn), 2);
     assert_eq!(count(&steering, Counter::WriteFailed), 0);
@@ -109,17 +85,7 @@ struct Control {
 
 impl Control {
     fn connect(network: &Network, is_ipv6: bool) -> Self {
-        let socket = network.run(Host::Owner, || {
-            // The service's address is on this host too: the client must ask from its own.
-            let (from, to): (IpAddr, IpAddr) = if is_ipv6 {
-                (Host::Owner.ipv6().into(), CONTROL_V6.into())
-            } else {
-                (Host::Owner.ipv4().into(), CONTROL_V4.into())
-            };
-            let socket = UdpSocket::bind((from, 0)).unwrap();
-            socket.connect((to, CONTROL_PORT)).unwrap();
-            socket
-        });
+        let socket = control_socket(network, Host::Owner, Host::FrontEnd, is_ipv6);
         Self { socket, counter: 1_000 }
     }
 
@@ -131,10 +97,7 @@ impl Control {
     fn ask(&mut self, incarnation: u64, operation: Operation) -> Reply {
         self.counter += 1;
         self.send(&key(), self.counter, incarnation, operation);
-        self.socket.set_read_timeout(Some(TIME_MAX)).unwrap();
-        let mut bytes = [0; 200];
-        let length = self.socket.recv(&mut bytes).expect("a reply");
-        let reply = Reply::open(&bytes[..length], &key()).unwrap();
+        let reply = receive_reply(&self.socket);
         assert_eq!((reply.sender, reply.counter), (OTHER_SENDER, self.counter));
         reply
     }
@@ -144,9 +107,6 @@ impl Control {
         self.socket.recv(&mut [0; 200]).is_err()
     }
 }
-
-const CONTROL_V4: Ipv4Addr = Host::FrontEnd.ipv4();
-const CONTROL_V6: Ipv6Addr = Host::FrontEnd.ipv6();
 
 fn other_hosts_get_answers(attach: Attach) {
     let network = Network::create();

@@ -8,7 +8,7 @@ use super::steering::{CONTROL_IPV4, CONTROL_IPV6};
 use ashlar_kernel::steering::MacAddress;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
@@ -65,6 +65,10 @@ impl Host {
 
     pub(crate) const fn ipv6(self) -> Ipv6Addr {
         Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, self.number() as u16)
+    }
+
+    pub(crate) fn address(self, is_ipv6: bool) -> IpAddr {
+        if is_ipv6 { self.ipv6().into() } else { self.ipv4().into() }
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod bridge;
+pub(crate) mod child;
 pub(crate) mod frames;
 pub(crate) mod interfaces;
 pub(crate) mod packet_socket;

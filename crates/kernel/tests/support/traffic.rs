@@ -2,11 +2,12 @@
 
 use super::bridge::{Host, Network, SERVICE_IPV4, SERVICE_IPV6};
 use super::eventually;
-use ashlar_kernel::steering::{Counter, Owner, Steering};
+use super::steering::{CONTROL_PORT, key};
+use ashlar_kernel::steering::{Counter, FlowKey, Operation, Owner, Reply, ResultCode, Steering};
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -24,9 +25,7 @@ pub(crate) fn service(is_ipv6: bool) -> SocketAddr {
 }
 
 pub(crate) fn client(is_ipv6: bool, port: u16) -> SocketAddr {
-    let host = Host::Client;
-    let address: IpAddr = if is_ipv6 { host.ipv6().into() } else { host.ipv4().into() };
-    SocketAddr::from((address, port))
+    SocketAddr::from((Host::Client.address(is_ipv6), port))
 }
 
 /// A service on a host: it says who it is, then sends back what it gets until the client has finished. Lives until the test ends.
@@ -99,6 +98,68 @@ pub(crate) fn connect_again(network: &Network, from: SocketAddr, to: SocketAddr)
         }
     });
     connected.unwrap()
+}
+
+/// A connection whose flow has an owner goes there, one whose flow nobody knows to the front end. Returns the owner's, at whose end the
+/// client has finished.
+pub(crate) fn connect_to_the_owner(
+    network: &Network,
+    steering: &mut Steering,
+    is_ipv6: bool,
+) -> TcpStream {
+    for host in [Host::FrontEnd, Host::Owner] {
+        serve(network, host, is_ipv6);
+    }
+    let (from, to) = (client(is_ipv6, CLIENT_PORT), service(is_ipv6));
+    let flow = FlowKey::new(from, to);
+    let point = Operation::Point { flow, owner: OWNER, epoch: 1, closing: false };
+    assert_eq!(steering.execute(&point).unwrap().result, ResultCode::Applied);
+
+    let mut unknown = connect_from(network, client(is_ipv6, CLIENT_PORT + 1), to).unwrap();
+    assert_eq!(greeting(&mut unknown), Host::FrontEnd.name());
+    let before = count(steering, Counter::Steered);
+    let mut steered = connect_from(network, from, to).unwrap();
+    assert_eq!(greeting(&mut steered), Host::Owner.name());
+    echo(&steered);
+    echo(&unknown);
+    assert!(count(steering, Counter::Steered) > before + 10);
+    steered
+}
+
+/// The client's FIN was seen on its way; the next connection of this name starts at the front end.
+pub(crate) fn connect_anew(
+    network: &Network,
+    steering: &mut Steering,
+    is_ipv6: bool,
+    steered: TcpStream,
+) {
+    let (from, to) = (client(is_ipv6, CLIENT_PORT), service(is_ipv6));
+    let query = Operation::Query { flow: FlowKey::new(from, to) };
+    let state = steering.execute(&query).unwrap().state.unwrap();
+    assert!(state.closing, "{state:?}");
+    drop(steered);
+    let mut next = connect_again(network, from, to);
+    assert_eq!(greeting(&mut next), Host::FrontEnd.name());
+    echo(&next);
+    assert_eq!(steering.execute(&query).unwrap().result, ResultCode::UnknownFlow);
+}
+
+/// A client of steering's control address, which is a host's.
+pub(crate) fn control_socket(network: &Network, from: Host, to: Host, is_ipv6: bool) -> UdpSocket {
+    network.run(from, || {
+        // The service's address may be on this host, too: the client must ask from its own.
+        let socket = UdpSocket::bind((from.address(is_ipv6), 0)).unwrap();
+        socket.connect((to.address(is_ipv6), CONTROL_PORT)).unwrap();
+        socket
+    })
+}
+
+/// Waits for steering's answer.
+pub(crate) fn receive_reply(socket: &UdpSocket) -> Reply {
+    socket.set_read_timeout(Some(TIME_MAX)).unwrap();
+    let mut bytes = [0; 200];
+    let length = socket.recv(&mut bytes).expect("a reply");
+    Reply::open(&bytes[..length], &key()).unwrap()
 }
 
 pub(crate) fn count(steering: &Steering, counter: Counter) -> u64 {
