@@ -22,6 +22,8 @@ mod shape;
 mod steps;
 mod subject;
 mod testbed;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use break_even::BreakEvenEntry;
 pub use case::{Case, NotAScheme, Scheme};

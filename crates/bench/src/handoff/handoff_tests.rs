@@ -1,17 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::comparison::{
-    Entry, HostCpu, LabPlace, Measurement, MoveCounts, Moves, table, write_page,
-};
+use crate::comparison::testing::{LARGE, SMALL, lab_place, load_report, load_shape};
+use crate::comparison::{Entry, HostCpu, Measurement, MoveCounts, Moves, table, write_page};
 use crate::experiment::Sample;
-use crate::histogram::Latencies;
-use crate::load::{Failures, LoadReport, Mix, Mode};
+use crate::load::Mix;
 use crate::units::ByteSize;
-use std::time::Duration;
-
-const SMALL: ByteSize = ByteSize(1024);
-const LARGE: ByteSize = ByteSize(1 << 20);
 
 fn spec() -> HandoffSpec {
     HandoffSpec {
@@ -19,24 +13,8 @@ fn spec() -> HandoffSpec {
         schemes: vec![Scheme::Http, Scheme::Https],
         subjects: Subject::OURS.to_vec(),
         rounds: 2,
-        load: LoadShape {
-            connections: 100,
-            threads: 1,
-            arrival: Arrival::Closed,
-            mix: None,
-            warm_up: Duration::from_secs(1),
-            window: Duration::from_secs(2),
-            timeout: Duration::from_secs(10),
-            verify_content: false,
-            seed: 1,
-        },
-        place: LabPlace {
-            name: "test".parse().unwrap(),
-            storage_nodes: 5,
-            server_quota: None,
-            server_threads: 1,
-            peers: vec![Peer::Nginx],
-        },
+        load: load_shape(2),
+        place: lab_place(5),
     }
 }
 
@@ -54,27 +32,8 @@ fn rate(subject: Subject, size: ByteSize) -> f64 {
 /// A measurement of two seconds.
 fn measurement(subject: Subject, size: ByteSize) -> Measurement {
     let rate = rate(subject, size);
-    let mut latencies = Latencies::new();
-    latencies.record(Duration::from_micros(500));
-    let requests = (2.0 * rate) as u64;
-    let load = LoadReport {
-        mode: Mode::Closed,
-        connections: 100,
-        threads: 1,
-        elapsed_seconds: 2.0,
-        requests,
-        rate_per_second: rate,
-        body_bytes: requests * size.bytes(),
-        bytes_per_second: rate * size.bytes() as f64,
-        latency_ns: latencies.quantiles(),
-        latency_buckets_ns: latencies.buckets(),
-        requests_in_all: requests,
-        failures: Failures::default(),
-        unsent: 0,
-        reconnects: 0,
-        tls: None,
-        generator_cpu_seconds: 0.1,
-    };
+    let load = load_report(rate, size);
+    let requests = load.requests;
     let front_end = if subject == Subject::Relay { 0.4 } else { 0.004 };
     let cpu = [("client", 1.0), ("fe", front_end), ("s1", 0.25), ("s2", 0.25)];
     let cpu: HostCpu = cpu.into_iter().map(|(host, used)| (host.to_owned(), used)).collect();

@@ -1,74 +1,30 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::comparison::testing::{LARGE, SMALL, lab_place, load_report, load_shape};
 use crate::comparison::{
-    Entry, LabPlace, MemorySample, MemoryTrial, Scheme, check_tls_terms, table, write_page,
+    Entry, MemorySample, MemoryTrial, Scheme, check_tls_terms, table, write_page,
 };
 use crate::experiment::{self, Sample, Trial};
-use crate::histogram::Latencies;
-use crate::load::{Arrival, Failures, LoadReport, Mix, Mode, TlsFacts, Trust};
+use crate::load::{Arrival, LoadReport, Mix, TlsFacts, Trust};
 use crate::peers::Peer;
 use crate::report::{Machine, Report};
 use crate::units::ByteSize;
-use std::time::Duration;
-
-const SMALL: ByteSize = ByteSize(1024);
-const LARGE: ByteSize = ByteSize(1 << 20);
-
-fn load_shape() -> LoadShape {
-    LoadShape {
-        connections: 100,
-        threads: 1,
-        arrival: Arrival::Closed,
-        mix: None,
-        warm_up: Duration::from_secs(1),
-        window: Duration::from_secs(5),
-        timeout: Duration::from_secs(10),
-        verify_content: false,
-        seed: 1,
-    }
-}
 
 fn lab_spec() -> ObjectSpec {
     ObjectSpec {
         sizes: vec![SMALL, LARGE],
         schemes: vec![Scheme::Http],
         rounds: 2,
-        load: load_shape(),
-        place: Place::Lab(LabPlace {
-            name: "test".parse().unwrap(),
-            storage_nodes: 3,
-            server_quota: None,
-            server_threads: 1,
-            peers: vec![Peer::Nginx],
-        }),
+        load: load_shape(5),
+        place: Place::Lab(lab_place(3)),
         idle_connections: Some(1000),
     }
 }
 
 /// A measurement of two seconds at `rate` requests of `size` a second.
 fn measurement(rate: f64, size: ByteSize) -> Measurement {
-    let mut latencies = Latencies::new();
-    latencies.record(Duration::from_micros(500));
-    let requests = (2.0 * rate) as u64;
-    let load = LoadReport {
-        mode: Mode::Closed,
-        connections: 100,
-        threads: 1,
-        elapsed_seconds: 2.0,
-        requests,
-        rate_per_second: rate,
-        body_bytes: requests * size.bytes(),
-        bytes_per_second: rate * size.bytes() as f64,
-        latency_ns: latencies.quantiles(),
-        latency_buckets_ns: latencies.buckets(),
-        requests_in_all: requests,
-        failures: Failures::default(),
-        unsent: 0,
-        reconnects: 0,
-        tls: None,
-        generator_cpu_seconds: 0.1,
-    };
+    let load = load_report(rate, size);
     let cpu = [("fe".to_owned(), 0.25), ("s1".to_owned(), 0.125)];
     Measurement { load, cpu: Some(cpu.into_iter().collect()), moves: None }
 }
@@ -164,7 +120,7 @@ fn ratios_have_the_documented_names_and_are_taken_within_rounds() {
 #[test]
 fn with_a_fixed_arrival_rate_the_rate_is_no_result() {
     let spec = ObjectSpec {
-        load: LoadShape { arrival: Arrival::Open { rate_per_second: 10.0 }, ..load_shape() },
+        load: LoadShape { arrival: Arrival::Open { rate_per_second: 10.0 }, ..load_shape(5) },
         ..lab_spec()
     };
     let done = finished();

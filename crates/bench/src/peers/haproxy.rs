@@ -63,46 +63,28 @@ backend storage
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::super::{HttpsSpec, ProxySpec};
+    use super::super::{ProxySpec, testing};
     use super::*;
 
     #[test]
     fn the_configuration_names_every_address() {
-        let spec = ProxySpec {
-            http: "10.0.0.1:80".parse().unwrap(),
-            https: Some(HttpsSpec {
-                address: "10.0.0.1:443".parse().unwrap(),
-                certificate: "/elsewhere/certificate.pem".into(),
-                private_key: "/elsewhere/key.pem".into(),
-            }),
-            upstreams: vec!["10.0.0.2:9000".parse().unwrap(), "10.0.0.3:9000".parse().unwrap()],
-            threads: 2,
-            connections_max: 100,
-        };
-        let text = configuration(&spec, Path::new("/tmp/x"));
-        for line in [
-            "bind 10.0.0.1:80 backlog 4096",
-            "bind 10.0.0.1:443 backlog 4096 ssl crt /tmp/x/site.pem",
-            "server s1 10.0.0.2:9000",
-            "server s2 10.0.0.3:9000",
-            "nbthread 2",
-            "http-reuse always",
-        ] {
-            assert!(text.contains(line), "{line} is missing");
-        }
+        let text = configuration(&testing::proxy("/elsewhere"), Path::new("/tmp/x"));
+        testing::assert_says(
+            &text,
+            &[
+                "bind 10.0.0.1:80 backlog 4096",
+                "bind 10.0.0.1:443 backlog 4096 ssl crt /tmp/x/site.pem",
+                "server s1 10.0.0.2:9000",
+                "server s2 10.0.0.3:9000",
+                "nbthread 2",
+                "http-reuse always",
+            ],
+        );
     }
 
     #[test]
     fn without_https_there_is_no_listener_for_it() {
-        let spec = ProxySpec {
-            http: "10.0.0.1:80".parse().unwrap(),
-            https: None,
-            upstreams: vec!["10.0.0.2:9000".parse().unwrap()],
-            threads: 1,
-            connections_max: 1,
-        };
+        let spec = ProxySpec { https: None, ..testing::proxy("/tmp") };
         assert!(!configuration(&spec, Path::new("/tmp")).contains(" crt "));
     }
 }

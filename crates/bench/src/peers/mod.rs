@@ -4,6 +4,8 @@
 mod files;
 mod haproxy;
 mod nginx;
+#[cfg(test)]
+mod testing;
 
 pub use files::FilesSpec;
 
@@ -114,15 +116,10 @@ impl Peer {
     /// # Errors
     /// When it is not installed or a file cannot be written.
     pub fn prepare(self, spec: &ProxySpec, directory: &Path) -> Result<Command, PeerError> {
-        let mut command = Command::new(self.program()?);
         match self {
-            Self::Nginx => {
-                let configuration = directory.join("nginx.conf");
-                write_private(&configuration, &nginx::configuration(spec, directory))?;
-                command.arg("-p").arg(directory).arg("-c").arg(&configuration);
-                command.arg("-e").arg(directory.join("error.log"));
-            }
+            Self::Nginx => nginx::prepare(&nginx::configuration(spec, directory), directory),
             Self::Haproxy => {
+                let mut command = Command::new(self.program()?);
                 if let Some(https) = &spec.https {
                     let both = read(&https.certificate)? + &read(&https.private_key)?;
                     write_private(&haproxy::certificate(directory), &both)?;
@@ -130,9 +127,9 @@ impl Peer {
                 let configuration = directory.join("haproxy.cfg");
                 write_private(&configuration, &haproxy::configuration(spec, directory))?;
                 command.arg("-db").arg("-f").arg(&configuration);
+                Ok(command)
             }
         }
-        Ok(command)
     }
 
     /// Debian's package that has the program.
