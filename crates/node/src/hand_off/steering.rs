@@ -14,9 +14,12 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::time::sleep;
 
-/// Between two looks at flows that may have ended.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks at parts of the table for flows that may have ended.
+const PART_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two passes over the table: looking through one that is nearly empty costs a millisecond or two.
+const PASS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What steering is loaded with that takes control datagrams at `control`.
 pub(super) fn settings(
@@ -75,18 +78,21 @@ impl Metrics {
 
 /// Forgets flows that have ended without a word, and shows what steering does.
 pub(super) async fn sweep(steering: Arc<Mutex<Steering>>, metrics: Metrics) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     let mut flows = 0;
+    let mut pause = PART_INTERVAL;
     loop {
-        ticks.tick().await;
-        let mut steering = lock(&steering);
-        let swept = steering.sweep(now_ns()).and_then(|sweep| Ok((sweep, steering.counters()?)));
+        sleep(pause).await;
+        pause = PART_INTERVAL;
+        let swept = {
+            let mut steering = lock(&steering);
+            steering.sweep(now_ns()).and_then(|sweep| Ok((sweep, steering.counters()?)))
+        };
         match swept {
             Ok((sweep, counters)) => {
                 flows += sweep.examined - sweep.removed;
                 if sweep.is_complete {
                     metrics.show(&counters, flows);
-                    flows = 0;
+                    (flows, pause) = (0, PASS_INTERVAL);
                 }
             }
             Err(error) => tracing::warn!(%error, "steering's flows cannot be swept"),
