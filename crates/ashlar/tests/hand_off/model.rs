@@ -71,6 +71,8 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     /// The number of the client's object.
     pub(crate) slot: usize,
+    /// The object's generation when it was asked for.
+    pub(crate) generation: u64,
     /// `If-None-Match: *`.
     pub(crate) only_if_absent: bool,
     pub(crate) range: Option<String>,

@@ -58,7 +58,8 @@ impl Requests {
             head += "Connection: close\r\n";
         }
         head += "\r\n";
-        Asked { method, slot, only_if_absent: false, range, head, framing: Framing::Length }
+        let (generation, framing) = (slots[slot].generation, Framing::Length);
+        Asked { method, slot, generation, only_if_absent: false, range, head, framing }
     }
 
     /// Asks for anything that can be asked of objects.
@@ -113,7 +114,8 @@ impl Requests {
         }
         head += "\r\n";
         let only_if_absent = only_if_absent && method != Method::Delete;
-        Asked { method, slot, only_if_absent, range, head, framing }
+        let generation = slots[slot].generation;
+        Asked { method, slot, generation, only_if_absent, range, head, framing }
     }
 
     fn method(&mut self, may_be_malformed: bool) -> Method {

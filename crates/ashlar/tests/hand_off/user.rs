@@ -17,6 +17,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+/// The most bytes of a refused upload that a server reads to keep its connection.
+const REST_BYTES_MAX: u64 = 64 << 10;
 /// Requests that are sent before the first is answered.
 const PIPELINE_MAX: usize = 6;
 /// Before a user tries again.
@@ -294,7 +296,15 @@ impl User {
             }
             self.answer(asked, &head, incoming).await?;
             *answered += 1;
-            let unsent = matches!(asked.method, Method::Put(_)) && !asked_for_body;
+            // A refused upload ends the connection if its rest is long, or of unknown length.
+            let unsent = match &asked.method {
+                Method::Put(content) => {
+                    let is_known = asked.framing != Framing::Chunked;
+                    let is_long = content.size > REST_BYTES_MAX || !is_known;
+                    !asked_for_body || head.status >= 400 && is_long
+                }
+                _ => false,
+            };
             if head.closes() || unsent {
                 let closes = ending != Ending::None || asked.method == Method::Malformed;
                 assert!(closes || unsent || self.campaign.may_break, "{asked:?}\n{head:?}");
@@ -329,6 +339,15 @@ impl User {
             self.report.refused += 1;
             return Ok(());
         }
+        if asked.generation != self.slots[asked.slot].generation {
+            // What became of a write that was sent together with it nobody knows.
+            return within(
+                self.campaign.patience * 2,
+                "in the middle of what nobody can know",
+                incoming.body(length, |_| {}),
+            )
+            .await;
+        }
         // An answer counts when it has come whole, but what it says about a write is true at once.
         let body = self.slots[asked.slot].answered(asked, head);
         self.note(asked, head, length);
@@ -361,7 +380,8 @@ impl User {
         head: &Head,
         incoming: &mut Incoming,
     ) -> io::Result<()> {
-        if head.status >= 400 {
+        let is_known = asked.generation == self.slots[asked.slot].generation;
+        if head.status >= 400 || !is_known {
             return Ok(());
         }
         if let Body::Part(content, part) = self.slots[asked.slot].answered(asked, head) {
