@@ -47,7 +47,8 @@ fn moved_connections_are_answered_as_relayed_ones_are() {
             let seconds = started.elapsed().as_secs_f64();
             println!("{mode:?}, secure: {secure}, {seconds:.1} s: {report:?}");
             assert_eq!(report.broken + report.silent + report.refused, 0, "{report:?}");
-            assert!(report.answered + 100 >= requests / 2, "{report:?}");
+            // What was sent behind an upload that is refused and ends the connection has no answer.
+            assert!(report.answered * 100 >= requests / 2 * 98, "{report:?}");
         }
         let moved = [MOVED, LOST]
             .map(|name| [Role::FrontEnd, Role::Storage].map(|role| metric(&lab, role, name)));

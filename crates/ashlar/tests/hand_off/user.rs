@@ -402,6 +402,8 @@ impl User {
             .fields
             .iter()
             .filter(|(name, _)| !PASSING_FIELDS.contains(&name.as_str()))
+            // How much of a refused upload was read is a matter of moments.
+            .filter(|(name, _)| head.status < 400 || name != "connection")
             .map(|(name, value)| format!("{name}: {value}"))
             .collect();
         fields.sort_unstable();
