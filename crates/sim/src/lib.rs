@@ -8,7 +8,7 @@
 //!
 //! The frame: [`random`] (the seed), [`events`] (virtual time), [`network`], [`disk`],
 //! [`linearizability`] (the judge of what clients saw), [`trace`], [`violation`], [`coverage`],
-//! [`report`], [`runner`] (many seeds). The worlds: [`object`] and [`handoff`].
+//! [`report`], [`runner`] (many seeds). The worlds: [`object`], [`handoff`] and [`vr`].
 
 pub mod coverage;
 pub mod disk;
@@ -22,3 +22,4 @@ pub mod report;
 pub mod runner;
 pub mod trace;
 pub mod violation;
+pub mod vr;

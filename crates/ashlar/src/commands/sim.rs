@@ -7,6 +7,7 @@ use ashlar_sim::{
     report::Report,
     runner::{Batch, run_batch},
     trace::Keep,
+    vr,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -47,6 +48,8 @@ enum World {
     Object(ObjectArgs),
     /// Client connections that move from node to node, steering, and clients
     Handoff(HandoffArgs),
+    /// Groups of replicas, their disks, clocks, epochs and clients
+    Vr(VrArgs),
 }
 
 #[derive(clap::Args)]
@@ -79,6 +82,22 @@ struct HandoffArgs {
     /// forget-receive-queue, forget-send-queue, listen-while-mute or forget-unread-fin
     #[arg(long, value_name = "NAME")]
     sabotage: Option<handoff::Sabotage>,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  ashlar sim vr --runs 20000
+  ashlar sim vr --seed 0 --sabotage forget-promise
+
+Exits with 1 if a run breaks a property, and prints the command that repeats it.")]
+struct VrArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Put a defect in, to see that it is found: forget-promise, restart-empty, speak-before-sync,
+    /// acknowledge-anything, hide-holes, forget-tail, read-anywhere, repeat-in-new-session or
+    /// renumber-requests
+    #[arg(long, value_name = "NAME")]
+    sabotage: Option<vr::Sabotage>,
 }
 
 /// What every world can be told.
@@ -130,6 +149,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let options = |keep| handoff::Options { sabotage, keep, ..handoff::Options::default() };
             let run = |seed, keep| handoff::run(seed, options(keep));
             run_world("handoff", &args.common, sabotage, run)
+        }
+        World::Vr(args) => {
+            let sabotage = args.sabotage;
+            let options = |keep| vr::Options { sabotage, keep, ..vr::Options::default() };
+            let run = |seed, keep| vr::run(seed, options(keep));
+            run_world("vr", &args.common, sabotage, run)
         }
     }
 }
@@ -291,11 +316,11 @@ mod tests {
         let parse = |world| Line::try_parse_from([&["sim", world], words].concat());
         let object = match parse("object")?.args.world {
             World::Object(args) => args.common.batch(7)?,
-            World::Handoff(_) => unreachable!("another world was asked for"),
+            World::Handoff(_) | World::Vr(_) => unreachable!("another world was asked for"),
         };
         match parse("handoff")?.args.world {
             World::Handoff(args) => assert_eq!(args.common.batch(7)?.runs_max, object.runs_max),
-            World::Object(_) => unreachable!("another world was asked for"),
+            World::Object(_) | World::Vr(_) => unreachable!("another world was asked for"),
         }
         Ok(object)
     }
@@ -329,7 +354,10 @@ mod tests {
             let found = command.find_subcommand_mut(world).expect("there is such a world");
             found.render_help().to_string()
         };
-        let (object, handoff) = (help("object"), help("handoff"));
+        let (object, handoff, vr) = (help("object"), help("handoff"), help("vr"));
+        for sabotage in vr::Sabotage::ALL {
+            assert!(vr.contains(sabotage.name()), "{sabotage}");
+        }
         for sabotage in object::Sabotage::ALL {
             assert!(object.contains(sabotage.name()), "{sabotage}");
         }

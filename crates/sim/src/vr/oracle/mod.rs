@@ -1,0 +1,70 @@
+//! What must hold, one property a file. Oracles know nothing of how replicas provide it.
+
+mod agreement;
+mod bounded;
+mod converged;
+mod leaders;
+mod linearizable;
+mod promises;
+mod stored;
+
+use super::{
+    Judge,
+    world::{Checked, World},
+};
+use agreement::Agreement;
+use ashlar_vr::Message;
+use leaders::Leaders;
+use promises::Promises;
+
+/// What the oracles remember.
+#[derive(Debug)]
+pub(super) struct Oracles {
+    agreement: Agreement,
+    leaders: Leaders,
+    promises: Promises,
+}
+
+impl Oracles {
+    pub(super) fn new(hosts: usize) -> Self {
+        Self {
+            agreement: Agreement::new(hosts),
+            leaders: Leaders::default(),
+            promises: Promises::new(hosts),
+        }
+    }
+
+    /// A process has started.
+    pub(super) fn started(&mut self, host: usize) {
+        self.agreement.started(host);
+    }
+}
+
+impl World {
+    /// Looks at a replica after it has done something.
+    pub(super) fn look(&mut self, host: usize) -> Checked {
+        if self.judge_of == Judge::Clients {
+            return Ok(());
+        }
+        self.look_at_agreement(host)?;
+        self.look_at_leader(host)?;
+        self.look_at_bounds(host)
+    }
+
+    /// Hears what a replica says.
+    pub(super) fn oracles_hear(&mut self, host: usize, message: &Message) -> Checked {
+        if self.judge_of == Judge::Clients {
+            return Ok(());
+        }
+        self.hear_promise(host, message)?;
+        self.hear_what_is_stored(host, message)
+    }
+
+    /// Judges the whole run.
+    pub(super) fn judge(&mut self) -> Checked {
+        if self.judge_of == Judge::All {
+            self.judge_convergence()?;
+        }
+        self.judge_histories()
+    }
+}

@@ -1,0 +1,172 @@
+//! What a seed decides before its run begins: sizes, times and the mix of faults.
+
+use crate::{disk::SyncTime, network::Conditions, random::Random};
+use ashlar_vr::{Mode, Options};
+use std::fmt;
+
+/// Members that a group may begin with.
+const COUNTS: [usize; 8] = [1, 3, 3, 3, 3, 5, 5, 7];
+/// The most hosts that are no members at first.
+const SPARES_MAX: u64 = 3;
+/// The most clients.
+const CLIENTS_MAX: u64 = 6;
+/// The most operations: a history must stay short enough to be judged.
+const OPERATIONS_MAX: u64 = 240;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A process is killed; what it wrote stays in the page cache.
+    Kill,
+    /// A host loses power.
+    PowerLoss,
+    /// All hosts lose power at once.
+    Blackout,
+    /// A host stands still for a while.
+    Pause,
+    /// The hosts fall into two halves.
+    Split,
+    /// A host cannot be reached, or cannot reach others, or both.
+    Isolate,
+    /// One direction between two hosts is cut.
+    CutOneWay,
+    /// The leader is cut off.
+    IsolateLeader,
+    /// The leader's process is killed.
+    KillLeader,
+    /// All cuts are mended.
+    Heal,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A disk loses entries that it had; noticed when its host starts again.
+    Damage,
+    /// The operator changes the members.
+    Reconfigure,
+}
+
+impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Kill,
+        Self::PowerLoss,
+        Self::Blackout,
+        Self::Pause,
+        Self::Split,
+        Self::Isolate,
+        Self::CutOneWay,
+        Self::IsolateLeader,
+        Self::KillLeader,
+        Self::Heal,
+        Self::SlowDisk,
+        Self::Damage,
+        Self::Reconfigure,
+    ];
+}
+
+/// What a seed decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) members: usize,
+    pub(crate) spares: usize,
+    pub(crate) options: Options,
+    pub(crate) network: Conditions,
+    pub(crate) sync: SyncTime,
+    pub(crate) clients: usize,
+    /// Requests that a client has open at once.
+    pub(crate) depth: u64,
+    pub(crate) keys: u64,
+    pub(crate) operations: u64,
+    /// Of a hundred operations so many are reads.
+    pub(crate) reads_percent: u64,
+    /// Between two operations of a client, in microseconds.
+    pub(crate) think_us: u64,
+    pub(crate) faults: Vec<Fault>,
+    /// Between two faults, in microseconds.
+    pub(crate) fault_every_us: u64,
+    /// When faults end, in microseconds.
+    pub(crate) safety_us: u64,
+    /// How much faster each host's clock is than true time, in parts of a million.
+    pub(crate) drifts_ppm: Vec<i64>,
+}
+
+impl Plan {
+    /// Draws a plan.
+    pub(crate) fn new(random: &mut Random) -> Self {
+        let members = *random.pick(&COUNTS);
+        let spares = random.below(SPARES_MAX + 1) as usize;
+        let options = draw_options(random);
+        let latency_us = random.magnitude(20..2_000);
+        let chance = |random: &mut Random, most: f64| {
+            if random.chance(0.5) { 0.0 } else { most * random.below(100) as f64 / 100.0 }
+        };
+        let network = Conditions {
+            latency_us: latency_us..latency_us * 2,
+            loss: chance(random, 0.2),
+            duplication: chance(random, 0.2),
+            reordering: chance(random, 0.3),
+        };
+        let sync_us = random.magnitude(20..5_000);
+        let sync = SyncTime { usual_us: sync_us..sync_us * 2, slow_factor: random.range(5..50) };
+        let faults = Fault::ALL.into_iter().filter(|_| random.chance(0.5)).collect();
+        let drift_max = options.drift_ppm_max;
+        let drift = |random: &mut Random| random.below(2 * drift_max + 1) as i64 - drift_max as i64;
+        Self {
+            members,
+            spares,
+            options,
+            network,
+            sync,
+            clients: random.range(1..CLIENTS_MAX + 1) as usize,
+            depth: random.range(1..5),
+            keys: random.range(1..4),
+            operations: random.magnitude(20..OPERATIONS_MAX),
+            reads_percent: random.below(70),
+            think_us: random.magnitude(10..50_000),
+            faults,
+            fault_every_us: random.magnitude(20_000..1_000_000),
+            safety_us: random.range(1_000_000..6_000_000),
+            drifts_ppm: (0..members + spares).map(|_| drift(random)).collect(),
+        }
+    }
+
+    /// Members and others.
+    pub(crate) fn hosts(&self) -> usize {
+        self.members + self.spares
+    }
+
+    /// So many of `members` may be lost at one time.
+    pub(crate) fn failures_max(members: usize) -> usize {
+        members - (members / 2 + 1)
+    }
+}
+
+fn draw_options(random: &mut Random) -> Options {
+    let batch_bytes_max = random.magnitude(64..4_096) as usize;
+    let window_bytes = batch_bytes_max * random.range(1..8) as usize;
+    let batch_entries_max = random.magnitude(1..32) as usize;
+    let lease_us = if random.chance(0.4) { 0 } else { random.range(20_000..100_000) };
+    let options = Options {
+        mode: if random.chance(0.5) { Mode::Volatile } else { Mode::Durable },
+        lease_us,
+        drift_ppm_max: random.magnitude(1..50_000),
+        resend_us: random.magnitude(1_000..20_000),
+        window_entries: batch_entries_max as u64 * random.range(1..8),
+        window_bytes,
+        batch_entries_max,
+        batch_bytes_max,
+        pipeline_max: random.range(1..6),
+        queue_max: random.magnitude(1..64) as usize,
+        log_bytes_max: window_bytes * random.range(2..10) as usize,
+        sessions_max: random.range(1..12) as usize,
+        part_bytes: random.magnitude(32..4_096) as usize,
+        ..Options::default()
+    };
+    assert!(options.is_consistent(), "{options:?}");
+    options
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self:#?}")
+    }
+}

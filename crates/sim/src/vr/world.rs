@@ -1,0 +1,243 @@
+//! The world: all of its state, its events, and its clock.
+
+use super::{
+    Judge, Options, Report, Sabotage,
+    client::{Client, Operation},
+    coverage::Coverage,
+    host::Host,
+    oracle::Oracles,
+    plan::Plan,
+};
+use crate::{
+    disk::WriteId, events::EventQueue, network::Network, random::Random, trace::Trace,
+    violation::Violation,
+};
+use ashlar_vr::{Configuration, Message, ReadAnswer, ReadId, Reply, Request};
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+/// More events than this in one run, and the world feeds on itself.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// What a check leaves behind: nothing, or the violation that ends the run.
+pub(super) type Checked = Result<(), Box<Violation>>;
+
+/// Names a life of a process: what was meant for a former one is void.
+pub(super) type Incarnation = u32;
+
+/// What happens at a moment.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A process starts.
+    Start { host: usize },
+    /// A message between replicas arrives.
+    Message { from: usize, to: usize, message: Box<Message> },
+    /// A write is synced.
+    Synced { host: usize, incarnation: Incarnation, number: u64, write: WriteId },
+    /// A replica's timeout may be due.
+    Timeout { host: usize, incarnation: Incarnation },
+    /// A request arrives at a replica.
+    Request { host: usize, request: Box<Request> },
+    /// A reply arrives at a client.
+    Reply { client: usize, reply: Box<Reply> },
+    /// A client's timeout may be due.
+    ClientTimeout { client: usize },
+    /// A client begins its next operation.
+    ClientBegins { client: usize },
+    /// A question arrives at a replica; with an age, an old answer will do.
+    Question { host: usize, id: ReadId, question: Bytes, age_us: Option<u64> },
+    /// An answer arrives at its client.
+    Answer { id: ReadId, answer: ReadAnswer },
+    /// A reader's patience is at its end.
+    ReadTimeout { id: ReadId },
+    /// A fault strikes.
+    FaultStrikes,
+    /// All cuts are mended.
+    NetworkHeals,
+    /// The operator's client may repeat itself.
+    OperatorTimeout,
+    /// A reply arrives at the operator.
+    OperatorReply { reply: Box<Reply> },
+    /// The safety phase ends.
+    SafetyEnds,
+    /// Has the healed world come to rest?
+    LivenessTick,
+}
+
+/// A simulated group with its clients.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) sabotage: Option<Sabotage>,
+    /// Whose view is judged.
+    pub(super) judge_of: Judge,
+    pub(super) first_configuration: Configuration,
+    pub(super) random: Random,
+    pub(super) queue: EventQueue<Event>,
+    /// Hosts are the replicas, then the clients, then the operator.
+    pub(super) network: Network,
+    pub(super) hosts: Vec<Host>,
+    pub(super) clients: Vec<Client>,
+    pub(super) operations: Vec<Operation>,
+    /// How many operations clients may still begin.
+    pub(super) operations_left: u64,
+    pub(super) operator: super::operator::Operator,
+    /// A clock for histories that never shows the same time twice.
+    stamps: u64,
+    pub(super) oracles: Oracles,
+    /// What an oracle has heard while a message was sent.
+    pub(super) broken: Option<Box<Violation>>,
+    pub(super) coverage: Coverage,
+    trace: Trace,
+    pub(super) is_safe_phase: bool,
+    pub(super) ends: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: Options) -> Self {
+        let mut random = Random::new(seed);
+        let plan = Plan::new(&mut random);
+        let address = |index: usize| SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000));
+        let members = (0..plan.members).map(address).collect();
+        let first_configuration = Configuration::new(0, members).expect("a plan names a group");
+        let hosts: Vec<_> =
+            (0..plan.hosts()).map(|at| Host::new(address(at), plan.drifts_ppm[at])).collect();
+        let parties = plan.hosts() + plan.clients + 1;
+        let network = Network::new(parties, plan.network.clone());
+        let clients = (0..plan.clients).map(|_| Client::default()).collect();
+        Self {
+            sabotage: options.sabotage,
+            judge_of: options.judge,
+            first_configuration,
+            queue: EventQueue::new(),
+            network,
+            oracles: Oracles::new(plan.hosts()),
+            hosts,
+            clients,
+            operations: Vec::new(),
+            operations_left: plan.operations,
+            operator: Default::default(),
+            stamps: 0,
+            broken: None,
+            coverage: Coverage::default(),
+            trace: Trace::new(options.keep),
+            is_safe_phase: true,
+            ends: false,
+            random,
+            plan,
+        }
+    }
+
+    pub(super) fn run(&mut self) -> Checked {
+        for host in 0..self.plan.hosts() {
+            self.queue.push_at(0, Event::Start { host });
+        }
+        for client in 0..self.plan.clients {
+            let at_us = self.random.below(self.plan.think_us + 1);
+            self.queue.push_at(at_us, Event::ClientBegins { client });
+        }
+        if !self.plan.faults.is_empty() {
+            self.queue.push_at(self.plan.fault_every_us, Event::FaultStrikes);
+        }
+        self.queue.push_at(self.plan.safety_us, Event::SafetyEnds);
+        while !self.ends
+            && let Some(event) = self.queue.pop()
+        {
+            self.coverage.events += 1;
+            if self.coverage.events > EVENTS_MAX {
+                return Err(self.violation("liveness", "the world feeds on itself".into()));
+            }
+            self.happen(event)?;
+        }
+        self.judge()
+    }
+
+    fn happen(&mut self, event: Event) -> Checked {
+        if let Some(host) = awaited(&event)
+            && self.hosts[host].paused_until_us > self.queue.now_us()
+        {
+            let at_us = self.hosts[host].paused_until_us;
+            self.queue.push_at(at_us, event);
+            return Ok(());
+        }
+        match event {
+            Event::Start { host } => self.start(host),
+            Event::Message { from, to, message } => self.deliver(from, to, *message),
+            Event::Synced { host, incarnation, number, write } => {
+                self.synced(host, incarnation, number, write)
+            }
+            Event::Timeout { host, incarnation } => self.timeout(host, incarnation),
+            Event::Request { host, request } => self.take_request(host, *request),
+            Event::Reply { client, reply } => self.take_reply(client, *reply),
+            Event::ClientTimeout { client } => self.client_timeout(client),
+            Event::ClientBegins { client } => self.client_begins(client),
+            Event::Question { host, id, question, age_us } => {
+                self.take_question(host, id, question, age_us)
+            }
+            Event::Answer { id, answer } => self.take_answer(id, answer),
+            Event::ReadTimeout { id } => self.read_timeout(id),
+            Event::FaultStrikes => self.strike(),
+            Event::NetworkHeals => {
+                self.network.heal();
+                Ok(())
+            }
+            Event::OperatorTimeout => self.operator_timeout(),
+            Event::OperatorReply { reply } => self.operator_reply(*reply),
+            Event::SafetyEnds => self.end_safety(),
+            Event::LivenessTick => self.liveness_tick(),
+        }
+    }
+
+    /// The present moment of histories.
+    pub(super) fn stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// The party of a client in the network.
+    pub(super) fn party_of(&self, client: usize) -> usize {
+        self.plan.hosts() + client
+    }
+
+    pub(super) fn host_at(&self, address: SocketAddr) -> Option<usize> {
+        self.hosts.iter().position(|host| host.address == address)
+    }
+
+    pub(super) fn record(&mut self, line: impl FnOnce() -> String) {
+        let now_us = self.queue.now_us();
+        self.trace.record(now_us, line);
+    }
+
+    pub(super) fn violation(&self, oracle: &'static str, detail: String) -> Box<Violation> {
+        let at_us = self.queue.now_us();
+        Box::new(Violation { oracle, at_us, detail, context: Vec::new() })
+    }
+
+    pub(super) fn into_report(mut self, seed: u64, violation: Option<Violation>) -> Report {
+        let counts = self.network.counts();
+        self.coverage.messages_sent = counts.sent;
+        self.coverage.messages_lost = counts.lost;
+        self.coverage.messages_duplicated = counts.duplicated;
+        self.coverage.messages_reordered = counts.reordered;
+        Report {
+            seed,
+            plan: self.plan.to_string(),
+            violation,
+            coverage: self.coverage,
+            virtual_us: self.queue.now_us(),
+            trace_hash: self.trace.hash(),
+            trace: self.trace.into_lines(),
+        }
+    }
+}
+
+/// The host whose process the event waits for, if that stands still.
+fn awaited(event: &Event) -> Option<usize> {
+    match event {
+        Event::Message { to: host, .. }
+        | Event::Synced { host, .. }
+        | Event::Timeout { host, .. }
+        | Event::Request { host, .. }
+        | Event::Question { host, .. } => Some(*host),
+        _ => None,
+    }
+}

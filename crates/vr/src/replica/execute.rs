@@ -1,0 +1,117 @@
+//! Executing what is committed.
+
+use super::{Answer, Replica, Write};
+use crate::{Configuration, Entry, Kind, Known, Mode, Operation, Request, Service};
+use bytes::Bytes;
+use core::net::SocketAddr;
+
+/// The result of a reconfiguration that begins an epoch.
+const BEGUN: &[u8] = b"the epoch begins";
+
+/// The members that a request names for the next epoch.
+pub(super) struct Reconfiguration {
+    pub(super) members: Vec<SocketAddr>,
+}
+
+impl Reconfiguration {
+    /// Of a request that is one, and names a group.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        if request.kind != Kind::Reconfigure {
+            return None;
+        }
+        let text = str::from_utf8(&request.body).ok()?;
+        let members =
+            text.split(' ').map(str::parse).collect::<Result<Vec<SocketAddr>, _>>().ok()?;
+        Configuration::new(0, members.clone()).ok().map(|_| Self { members })
+    }
+}
+
+impl<S: Service> Replica<S> {
+    /// Everything up to `commit` is committed, and is here.
+    pub(super) fn advance(&mut self, now_us: u64, commit: u64) {
+        self.commit = self.commit.max(commit);
+        while self.executed < self.commit {
+            let Some(entry) = self.log.get(self.executed + 1).cloned() else { break };
+            self.executed = entry.op;
+            self.time_ms = entry.time_ms;
+            self.execute(now_us, &entry);
+            self.executed_at(entry.op);
+        }
+        self.settle_epoch(now_us);
+        self.answer_reads();
+        self.checkpoint();
+        self.release();
+    }
+
+    fn execute(&mut self, now_us: u64, entry: &Entry) {
+        let Request { client, session, number, acknowledged, kind, body } = &entry.request;
+        let (client, number, acknowledged, kind) = (*client, *number, *acknowledged, *kind);
+        if kind == Kind::Register {
+            self.sessions.register(client, entry.op);
+            self.executed_for(client, number);
+            let begun_op = self.sessions.begun(client).expect("it has just registered");
+            let result = Bytes::copy_from_slice(&begun_op.to_le_bytes());
+            self.reply(client, 0, Answer::Executed(result));
+            return;
+        }
+        self.executed_for(client, number);
+        match self.sessions.lookup(client, *session, number) {
+            Known::NoSession => return self.reply(client, number, Answer::NoSession),
+            Known::New if self.sessions.executed(client) == Some(number - 1) => {}
+            // It is in the log twice, or its predecessor is not.
+            Known::New | Known::Executed(_) | Known::Acknowledged => return,
+        }
+        let begins = Reconfiguration::of(&entry.request);
+        let result = match (kind, &begins) {
+            (Kind::Reconfigure, Some(_)) => Bytes::from_static(BEGUN),
+            (Kind::Reconfigure, None) => Bytes::new(),
+            _ => {
+                let operation = Operation { op: entry.op, time_ms: entry.time_ms, client, body };
+                self.service.execute(&operation)
+            }
+        };
+        self.sessions.note(client, number, acknowledged, entry.op, result.clone());
+        self.reply(client, number, Answer::Executed(result));
+        if let Some(Reconfiguration { members }) = begins {
+            self.begin_epoch(now_us, entry, members);
+        }
+    }
+
+    /// Answers a client, if that is this replica's task.
+    fn reply(&mut self, client: crate::ClientId, number: u64, answer: Answer) {
+        if self.leading.is_some() {
+            self.answer(client, number, answer);
+        }
+    }
+
+    /// Writes a checkpoint when the log has become long.
+    fn checkpoint(&mut self) {
+        let is_long = self.log.bytes() > self.options.log_bytes_max / 2;
+        let is_durable = self.options.mode == Mode::Durable;
+        if !is_durable
+            || !is_long
+            || self.checkpoint.is_some()
+            || self.executed <= self.checkpoint_op
+        {
+            return;
+        }
+        let bytes = self.encode_snapshot();
+        let digest = self.log.digest_at(self.executed).expect("what was executed last is here");
+        let (op, promise) = (self.executed, self.promise());
+        let number =
+            self.outputs.write(Write::Checkpoint { op, digest, bytes, replaces: false, promise });
+        self.checkpoint = Some((number, op));
+    }
+
+    /// Forgets what nobody is likely to ask for.
+    pub(super) fn release(&mut self) {
+        let last_op = match self.options.mode {
+            Mode::Volatile => self.executed,
+            Mode::Durable => self.executed.min(self.checkpoint_op),
+        };
+        let bytes_max = self.options.log_bytes_max;
+        while self.log.bytes() > bytes_max && self.log.base_op() < last_op {
+            self.log.release(self.log.base_op() + 1);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What is replicated by executing the same operations everywhere.
+
+use crate::ClientId;
+use bytes::Bytes;
+
+/// An operation as a service executes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation<'a> {
+    /// Its place in the log.
+    pub op: u64,
+    /// When a leader took it, in milliseconds since 1970; never less than for the one before.
+    pub time_ms: u64,
+    /// Who asks.
+    pub client: ClientId,
+    /// What is asked for, as the client sent it.
+    pub body: &'a [u8],
+}
+
+/// A state machine. The same operations in the same order give the same state and the same results on every
+/// replica: nothing else may have a part in them, no clock, no chance, no order of a hash map.
+pub trait Service {
+    /// Executes an operation and gives its result. What it makes of a body that is none of its operations
+    /// is a result like any other.
+    fn execute(&mut self, operation: &Operation<'_>) -> Bytes;
+
+    /// Answers a question, changing nothing.
+    fn read(&self, question: &[u8]) -> Bytes;
+
+    /// The whole state, for a replica that lacks the log.
+    fn snapshot(&self) -> Bytes;
+
+    /// Takes the state of a snapshot in place of its own; false, and nothing changes, if it is none.
+    fn restore(&mut self, snapshot: &Bytes) -> bool;
+}
