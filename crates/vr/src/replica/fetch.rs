@@ -5,7 +5,10 @@
 //! checked by their digests up to the last one, and are taken in one step.
 
 use super::{Replica, Status, Write};
-use crate::{Entry, EpochStart, Message, Mode, Promise, Service, View, replica::leader::piece};
+use crate::{
+    Entry, EpochStart, Message, Mode, OPERATION_BYTES_MAX, Promise, Service, View,
+    replica::leader::piece,
+};
 use std::{collections::BTreeMap, net::SocketAddr};
 
 /// What a log is fetched for.
@@ -188,7 +191,7 @@ impl<S: Service> Replica<S> {
 
     /// Entries have come that were asked for.
     pub(super) fn on_new_state(&mut self, now_us: u64, from: SocketAddr, entries: Vec<Entry>) {
-        let bytes_max = self.options.log_bytes_max;
+        let bytes_max = 2 * self.options.log_bytes_max + OPERATION_BYTES_MAX;
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.sources.contains(&from)) else {
             return;
         };

@@ -106,7 +106,12 @@ impl<S: Service> Replica<S> {
         let peer = Peer { acked, next: head_op + 1, progress_us: now_us, ..Peer::default() };
         let mut taken = HashMap::new();
         let mut ends_at = None;
+        let mut batches = VecDeque::new();
+        let mut batch_bytes = 0;
         for entry in self.log.from(self.executed + 1) {
+            // What earlier leaders left counts for the window, or it would grow from view to view.
+            batches.push_back((entry.op, entry.bytes()));
+            batch_bytes += entry.bytes();
             taken.insert(entry.request.client, entry.request.number);
             if Reconfiguration::of(&entry.request).is_some() {
                 ends_at = Some(entry.op);
@@ -119,8 +124,8 @@ impl<S: Service> Replica<S> {
             began_us: now_us,
             start_op: head_op,
             ends_at,
-            batches: VecDeque::new(),
-            batch_bytes: 0,
+            batches,
+            batch_bytes,
             time_ms: 0,
             is_announced: joined,
             reads: Reads::default(),
@@ -224,9 +229,9 @@ impl<S: Service> Replica<S> {
             log.append(entry.clone());
             entries.push(entry);
             if is_last {
+                // What waits is lost with this leader, and asked for again in the next epoch.
                 leading.ends_at = Some(op);
-                // They will be asked for again, in the next epoch.
-                leading.queue.clear();
+                break;
             }
             let next_bytes = leading.queue.front().map_or(0, |next| next.body.len());
             if entries.len() >= options.batch_entries_max
