@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 minutes=${MINUTES:-10}
 
 cargo build --release --quiet --bin ashlar
-for protocol in object handoff; do
+for protocol in object handoff vr; do
     echo "== simulate $protocol for $minutes minutes"
     target/release/ashlar sim "$protocol" --minutes "$minutes"
 done
