@@ -12,7 +12,8 @@
 //! | `Claim(epoch)`      | either → steering   | the flow's frames go to me, if its entry has a lower epoch; answered with what holds |
 //! | `Taken`             | importer → exporter | I serve it |
 //! | `Refused(reason, claimed)` | importer → exporter | I do not, and never send a byte; I may have claimed the flow |
-//! | `Cut`               | exporter → importer | bytes came here after the image was made: reset it |
+//! | `Late(bytes)`       | exporter → importer | bytes came here after the image was made: receive them |
+//! | `Cut`               | exporter → importer | what came here cannot be passed on: reset the connection |
 //!
 //! One rule carries the safety: **steering's entry is the only permission to speak, and it is given
 //! once.** The importer claims the epoch after the image's, with its socket mute, and speaks when it has
@@ -38,14 +39,15 @@
 //! 4. [`ExporterOutput::Export`]: only a connection that may move is offered: no response to its
 //!    present request was begun, and [`ConnectionImage::check`](crate::image::ConnectionImage::check)
 //!    passes. Look at the receive sequence again behind the export: whatever slipped past the filter is
-//!    mostly seen here, where it costs nothing.
+//!    mostly seen here, where it costs nothing. What comes later is passed on
+//!    ([`ExporterOutput::CheckReceived`], [`ImporterOutput::Receive`]).
 //! 5. [`ExporterOutput::Thaw`] undoes any part of 3 that was done, and may come before
 //!    [`Exporter::handle_frozen`]. [`ExporterOutput::Reset`] sends the client a reset from the frozen
 //!    socket, with its own sequence numbers: a client that has heard from the importer ignores it.
 //! 6. [`ImporterOutput::Import`] creates the socket in repair mode and sends nothing. If the same flow
 //!    was offered from here, with a lower epoch than this image's, [`Exporter::handle_flow_returned`]
-//!    and its outputs come first, unless the frozen socket's receive sequence has moved since its
-//!    export: bytes are missing then. In that case, and if the flow is served here, the offer is
+//!    and its outputs come first, unless the frozen socket has received what this image does not have:
+//!    bytes are missing then. In that case, and if the flow is served here, the offer is
 //!    refused as [`Refusal::FlowInUse`].
 //! 7. [`ImporterOutput::CloseSilently`] closes in repair mode, and is harmless without a socket. An
 //!    import that ends after it is reported all the same, and closed by a second one.
@@ -63,7 +65,7 @@ mod message;
 mod steered;
 mod timeouts;
 
-pub use exporter::{Exporter, ExporterOutput};
+pub use exporter::{Exporter, ExporterOutput, Received};
 pub use importer::{Importer, ImporterOutput};
 pub use message::{MESSAGE_BYTES_MAX, Message, MessageError, MoveId, Refusal};
 use steered::Retry;

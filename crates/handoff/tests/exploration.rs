@@ -171,20 +171,34 @@ fn no_change_of_mind_gives_a_connection_two_owners() {
 
 #[test]
 fn no_failure_of_a_shell_gives_a_connection_two_owners() {
-    for is_full in [false, true] {
+    for (is_full, is_late_unknown) in [(false, false), (false, true), (true, false)] {
         for is_home in [true, false] {
-            let faults = Faults { deadlines: true, failures: 2, is_full, ..Faults::NONE };
+            let failures = 2;
+            let faults =
+                Faults { deadlines: true, failures, is_full, is_late_unknown, ..Faults::NONE };
             let visited = safe(World::new(is_home, faults, Shell::Dutiful));
             let causes: &[&str] = if is_full {
                 &[if is_home { "SteeringFull" } else { "SteeringForgot" }]
-            } else {
+            } else if is_late_unknown {
                 &["NotFrozen", "NotExported", "Refused(Kernel)", "ReceiveSequenceMoved"]
+            } else {
+                &["NotFrozen", "NotExported", "Refused(Kernel)"]
             };
             for cause in causes {
                 assert!(visited.outcomes.iter().any(|outcome| outcome.contains(cause)), "{cause}");
             }
         }
     }
+}
+
+/// Failures of the exporter's shell are bytes that came behind the image.
+#[test]
+fn bytes_behind_the_image_arrive_wherever_they_come() {
+    let faults = Faults { failures: 2, ..Faults::NONE };
+    let visited = safe(World::new(true, faults, Shell::Dutiful));
+    let passed_on = visited.last.iter().filter(|world| world.has_late_bytes()).count();
+    assert!(passed_on > 0);
+    assert!(visited.last.iter().all(|world| world.has_late_bytes() || !world.lacks_late_bytes()));
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|(reason, claimed)| Message::Refused { reason, claimed }),
         Just(Message::Taken),
         Just(Message::Cut),
+        vec(any::<u8>(), 1..300).prop_map(|bytes| Message::Late { bytes: bytes.into() }),
     ]
 }
 
@@ -31,6 +32,7 @@ fn the_layout_does_not_change_by_accident() {
         (Message::Refused { reason: Refusal::Superseded, claimed: true }, &[2, 10, 1]),
         (Message::Taken, &[3]),
         (Message::Cut, &[4]),
+        (Message::Late { bytes: vec![7, 8].into() }, &[5, 2, 0, 0, 0, 7, 8]),
     ];
     for (message, body) in cases {
         assert_eq!(**message.encode(MoveId(9)), [&head, body].concat());

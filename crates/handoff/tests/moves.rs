@@ -9,7 +9,9 @@
 //!                               an entry, or with `away` S has one that points at E
 //! freeze ok|fails               E's shell has frozen the socket, or cannot
 //! export ok|fails|moved         … has exported it, may not, or saw bytes arrive behind the export
-//! check same|moved              … has looked at the receive sequence a last time
+//! check same|N|more             … has looked what the socket has received since: nothing, N bytes, or
+//!                               what cannot be passed on
+//! E receives N|more             … and finds that whenever it looks again, which it does at once when asked
 //! import ok|fails               I's shell has made the socket, or cannot
 //! leave ok|fails                … has brought it to life, or cannot
 //! deliver E I                   the oldest message on its way from E to I; likewise `E S`, `S I` …
@@ -64,7 +66,8 @@ scripts! {
     a_move_is_cancelled
     a_socket_that_cannot_be_frozen_or_exported_stays
     an_introduction_is_not_answered
-    bytes_that_slipped_through_reset_the_connection
+    bytes_that_slipped_through_are_passed_on
+    what_slipped_through_and_cannot_be_passed_on_resets_the_connection
     steering_follows_somebody_else
     steering_forgets
     steering_has_no_room

@@ -6,16 +6,16 @@
 //! - [`accept`] listens on every thread and keeps the number of connections within its limit,
 //! - [`handshake`] begins one with TLS whose records [`sealed`] then protects,
 //! - [`connection`] runs one connection,
-//! - [`cut`] ends it from outside,
+//! - [`afterword`] is what its last owner still has to say,
 //! - [`client`] is what hyper reads from and writes to, and remembers what the connection waits for,
 //! - [`short`] answers simple reads without hyper, where a service can,
 //! - [`one_request`] lets hyper see one request of a connection that may move afterwards,
 //! - [`exchange`] counts one request and its response, [`metrics`] all of them.
 
 mod accept;
+mod afterword;
 mod client;
 mod connection;
-mod cut;
 mod exchange;
 mod handshake;
 mod metrics;
@@ -24,8 +24,8 @@ mod sealed;
 mod short;
 
 pub(crate) use accept::{Permit, bind};
+pub(crate) use afterword::{Afterword, Late};
 pub(crate) use client::ClientStream;
-pub(crate) use cut::Cut;
 pub(crate) use metrics::ServerMetrics;
 pub(crate) use sealed::SealedStream;
 #[cfg(feature = "fuzzing")]
@@ -172,7 +172,7 @@ pub(crate) struct Departure {
     /// What its moves need to know; a move that fails may change it.
     pub(crate) flow: Flow,
     /// Whoever brought it here may end it yet.
-    pub(crate) cut: Option<Arc<Cut>>,
+    pub(crate) afterword: Option<Arc<Afterword>>,
 }
 
 /// A connection that has moved here.
@@ -184,7 +184,7 @@ pub(crate) struct Arrival {
     pub(crate) finished: bool,
     pub(crate) connection: ConnectionInfo,
     /// Held by whoever brings it here.
-    pub(crate) cut: Arc<Cut>,
+    pub(crate) afterword: Arc<Afterword>,
     /// Tells it to end.
     pub(crate) shutdown: Shutdown,
     /// The right to serve it.

@@ -42,6 +42,8 @@ sabotages! {
     claims_that_make_entries_are_found: ClaimMakesEntry, ["introduced"];
     introducing_twice_is_found: IntroduceTwice, ["introduced"];
     overlooking_late_bytes_is_found: SkipCheck, ["acknowledged"];
+    looking_for_late_bytes_once_is_found: LookOnce, ["acknowledged"];
+    receiving_late_bytes_twice_is_found: ReceiveTwice, ["acknowledged", "requests", "responses", "undisturbed", "liveness"];
     closing_without_lingering_is_found: CloseAtOnce, ["silence"];
     dropping_what_is_served_is_found: DropWithChannel, ["silence"];
     an_epoch_that_stays_is_found: SameEpoch, ["undisturbed", "liveness", "followed"];

@@ -16,5 +16,6 @@ mod secrets;
 mod sending;
 mod storms;
 mod switch;
+mod uploads;
 mod user;
 mod ways;

@@ -15,6 +15,10 @@ pub struct Exporter {
     state: State,
     /// When the present step has taken too long.
     deadline_ms: u64,
+    /// So many bytes from behind the image has the importer been sent.
+    late_bytes: usize,
+    /// The importer has been told that nobody can go on.
+    has_cut: bool,
     outputs: VecDeque<ExporterOutput>,
 }
 
@@ -33,10 +37,13 @@ enum State {
     Contesting(Retry, Cause),
     /// The importer is mute for ever. We claim the epoch over its.
     TakingBack(Retry, Cause),
-    /// The importer has the flow. The shell looks at our socket a last time.
+    /// The importer has the flow. The shell looks what our socket has received since its export.
     Confirming,
-    /// The importer serves. Our socket catches what was steered here before.
-    Lingering,
+    /// The importer serves. Our socket catches what was steered here before, and is looked at again
+    /// and again: a segment past the filter takes its time if its processor does not run.
+    Lingering(Retry),
+    /// The same, for the last time.
+    Closing,
     /// Over; our socket is alive or gone.
     Done,
 }
@@ -62,9 +69,9 @@ pub enum ExporterOutput {
         /// Over an entry of a lower epoch.
         epoch: u64,
     },
-    /// See whether the frozen socket's receive sequence is still that of the image, then call
-    /// [`Exporter::handle_receive_sequence`].
-    CheckReceiveSequence,
+    /// See what the frozen socket has received since its export, then call
+    /// [`Exporter::handle_received`].
+    CheckReceived,
     /// Bring the frozen socket back to life.
     Thaw,
     /// Reset the client from the frozen socket, and close it.
@@ -73,6 +80,19 @@ pub enum ExporterOutput {
     CloseSilently,
     /// How it ended.
     Report(Outcome),
+}
+
+/// What a frozen socket has received since its export. The client never repeats it: it was
+/// acknowledged, or will be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Received {
+    /// No more than the image has.
+    Nothing,
+    /// These bytes, all that came since; at most
+    /// [`RECEIVED_BYTES_MAX`](crate::image::RECEIVED_BYTES_MAX).
+    Bytes(SecretBytes),
+    /// Something that cannot be passed on: the client's FIN, more bytes than that, or nobody knows.
+    More,
 }
 
 impl Exporter {
@@ -90,6 +110,8 @@ impl Exporter {
             is_home,
             state: State::Introducing,
             deadline_ms: now_ms + timeouts.introduce_ms,
+            late_bytes: 0,
+            has_cut: false,
             outputs: VecDeque::new(),
         };
         if epoch > EPOCH_MAX {
@@ -162,16 +184,27 @@ impl Exporter {
         // yet. A claim is repeated.
     }
 
-    /// The frozen socket was looked at: its receive sequence has `moved` since the export, or not.
-    pub fn handle_receive_sequence(&mut self, now_ms: u64, moved: bool) {
-        if self.state != State::Confirming {
+    /// The frozen socket was looked at, and has received that.
+    pub fn handle_received(&mut self, now_ms: u64, received: Received) {
+        if !matches!(self.state, State::Confirming | State::Lingering(_) | State::Closing) {
             return;
         }
-        if moved {
-            // The client will never repeat what was acknowledged here: nobody can go on.
-            self.output(ExporterOutput::Send(Message::Cut));
+        match received {
+            Received::Bytes(bytes) if bytes.len() > self.late_bytes && !self.has_cut => {
+                self.late_bytes = bytes.len();
+                self.output(ExporterOutput::Send(Message::Late { bytes }));
+            }
+            Received::More if !self.has_cut => {
+                self.has_cut = true;
+                self.output(ExporterOutput::Send(Message::Cut));
+            }
+            Received::Nothing | Received::Bytes(_) | Received::More => {}
         }
-        self.linger(now_ms);
+        match self.state {
+            State::Confirming => self.linger(now_ms),
+            State::Closing => self.close(),
+            _ => {}
+        }
     }
 
     /// The channel to the importer broke. It may go on all the same.
@@ -204,7 +237,7 @@ impl Exporter {
                 self.output(ExporterOutput::CloseSilently);
                 self.report_moved();
             }
-            State::Lingering => self.output(ExporterOutput::CloseSilently),
+            State::Lingering(_) | State::Closing => self.output(ExporterOutput::CloseSilently),
             _ => return,
         }
         self.state = State::Done;
@@ -214,10 +247,19 @@ impl Exporter {
     pub fn handle_timeout(&mut self, now_ms: u64) {
         if now_ms >= self.deadline_ms {
             self.deadline_passed(now_ms);
-        } else if let State::Contesting(retry, _) | State::TakingBack(retry, _) = &mut self.state
-            && retry.is_due(now_ms, &self.timeouts)
-        {
-            self.claim();
+            return;
+        }
+        let (State::Contesting(retry, _) | State::TakingBack(retry, _) | State::Lingering(retry)) =
+            &mut self.state
+        else {
+            return;
+        };
+        if !retry.is_due(now_ms, &self.timeouts) {
+            return;
+        }
+        match self.state {
+            State::Lingering(_) => self.output(ExporterOutput::CheckReceived),
+            _ => self.claim(),
         }
     }
 
@@ -230,7 +272,7 @@ impl Exporter {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Done => None,
-            State::Contesting(retry, _) | State::TakingBack(retry, _) => {
+            State::Contesting(retry, _) | State::TakingBack(retry, _) | State::Lingering(retry) => {
                 Some(retry.at_ms.min(self.deadline_ms))
             }
             _ => Some(self.deadline_ms),
@@ -253,10 +295,11 @@ impl Exporter {
                 self.end(ExporterOutput::Reset, Cause::SteeringSilent);
             }
             State::Confirming => self.linger(now_ms),
-            State::Lingering => {
-                self.output(ExporterOutput::CloseSilently);
-                self.state = State::Done;
+            State::Lingering(_) => {
+                self.enter(State::Closing, now_ms + self.timeouts.check_ms);
+                self.output(ExporterOutput::CheckReceived);
             }
+            State::Closing => self.close(),
             State::Done => {}
         }
     }
@@ -313,12 +356,18 @@ impl Exporter {
     /// The importer has the flow, for good.
     fn confirm(&mut self, now_ms: u64) {
         self.enter(State::Confirming, now_ms + self.timeouts.check_ms);
-        self.output(ExporterOutput::CheckReceiveSequence);
+        self.output(ExporterOutput::CheckReceived);
     }
 
     fn linger(&mut self, now_ms: u64) {
-        self.enter(State::Lingering, now_ms + self.timeouts.linger_ms);
+        let look = Retry::first(now_ms, &self.timeouts);
+        self.enter(State::Lingering(look), now_ms + self.timeouts.linger_ms);
         self.report_moved();
+    }
+
+    fn close(&mut self) {
+        self.output(ExporterOutput::CloseSilently);
+        self.state = State::Done;
     }
 
     fn report_moved(&mut self) {

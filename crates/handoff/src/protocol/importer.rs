@@ -11,6 +11,8 @@ pub struct Importer {
     state: State,
     /// When the present step has taken too long, or a memory is old enough.
     deadline_ms: u64,
+    /// What the exporter's kernel received behind the image, until the connection is served.
+    late: SecretBytes,
     outputs: VecDeque<ImporterOutput>,
 }
 
@@ -57,6 +59,9 @@ pub enum ImporterOutput {
         /// The flow's epoch at steering.
         epoch: u64,
     },
+    /// Put into the socket's receive queue what it lacks of these bytes, which begin at the image's
+    /// receive sequence. If that cannot be done, reset the connection.
+    Receive(SecretBytes),
     /// Close the socket in repair mode, if there is one: no segment leaves.
     CloseSilently,
     /// Close the socket, whatever its state and whoever serves it, with a reset.
@@ -76,6 +81,7 @@ impl Importer {
             timeouts,
             state: State::Importing,
             deadline_ms: now_ms + timeouts.import_ms,
+            late: SecretBytes::default(),
             outputs: VecDeque::from([ImporterOutput::Import(image)]),
         }
     }
@@ -114,9 +120,14 @@ impl Importer {
 
     /// The exporter said something.
     pub fn handle_message(&mut self, now_ms: u64, message: &Message) {
-        if *message != Message::Cut {
-            return;
+        match message {
+            Message::Cut => self.cut(now_ms),
+            Message::Late { bytes } => self.receive_late(bytes),
+            Message::Offer { .. } | Message::Taken | Message::Refused { .. } => {}
         }
+    }
+
+    fn cut(&mut self, now_ms: u64) {
         match &mut self.state {
             State::Importing | State::Claiming { .. } => {
                 self.drop_silently(now_ms, Cause::ReceiveSequenceMoved);
@@ -130,6 +141,19 @@ impl Importer {
         }
     }
 
+    fn receive_late(&mut self, bytes: &SecretBytes) {
+        match self.state {
+            State::Importing | State::Claiming { .. } | State::Leaving { .. } => {
+                // The exporter says all that it has, each time; old words may come late.
+                if bytes.len() > self.late.len() {
+                    self.late = bytes.clone();
+                }
+            }
+            State::Serving => self.output(ImporterOutput::Receive(bytes.clone())),
+            State::Dropped | State::Broken | State::Done => {}
+        }
+    }
+
     /// The socket has left repair mode and is alive, or it could not and is mute as before.
     pub fn handle_left_repair(&mut self, now_ms: u64, alive: bool) {
         match self.state {
@@ -139,6 +163,10 @@ impl Importer {
             State::Leaving { epoch, .. } if alive => {
                 self.output(ImporterOutput::Send(Message::Taken));
                 self.output(ImporterOutput::Serve { epoch });
+                if !self.late.is_empty() {
+                    let late = std::mem::take(&mut self.late);
+                    self.output(ImporterOutput::Receive(late));
+                }
                 self.output(ImporterOutput::Report(Outcome::Moved { epoch }));
                 self.enter(State::Serving, now_ms + self.timeouts.remember_ms);
             }

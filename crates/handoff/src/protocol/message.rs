@@ -3,7 +3,7 @@
 use crate::{
     SecretBytes,
     codec::{Decoder, FieldError, Length, Sink},
-    image::IMAGE_BYTES_MAX,
+    image::{IMAGE_BYTES_MAX, RECEIVED_BYTES_MAX},
 };
 
 /// The layout's version; messages of another one are refused.
@@ -17,6 +17,7 @@ const OFFER: u8 = 1;
 const REFUSED: u8 = 2;
 const TAKEN: u8 = 3;
 const CUT: u8 = 4;
+const LATE: u8 = 5;
 
 /// Names a move on its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +40,14 @@ pub enum Message {
     },
     /// The importer serves it.
     Taken,
-    /// The exporter's kernel has acknowledged bytes that the image does not have: nobody can go on.
+    /// The exporter's kernel has acknowledged what the image does not have, and cannot be told: nobody
+    /// can go on.
     Cut,
+    /// The exporter's kernel has received bytes that the image does not have.
+    Late {
+        /// All of them, from the image's receive sequence on; at least one.
+        bytes: SecretBytes,
+    },
 }
 
 /// Why an importer does not take a connection.
@@ -110,7 +117,7 @@ impl Message {
     /// Encodes the message, in one allocation of just its size.
     ///
     /// # Panics
-    /// When an offer's image exceeds [`IMAGE_BYTES_MAX`].
+    /// When an offer's image exceeds [`IMAGE_BYTES_MAX`], or late bytes [`RECEIVED_BYTES_MAX`].
     pub fn encode(&self, move_id: MoveId) -> SecretBytes {
         let mut length = Length::default();
         self.write(move_id, &mut length);
@@ -152,6 +159,11 @@ impl Message {
             }
             Self::Taken => out.u8(TAKEN),
             Self::Cut => out.u8(CUT),
+            Self::Late { bytes } => {
+                assert!(!bytes.is_empty() && bytes.len() <= RECEIVED_BYTES_MAX);
+                out.u8(LATE);
+                out.bytes(bytes);
+            }
         }
     }
 
@@ -166,6 +178,13 @@ impl Message {
             }
             TAKEN => Self::Taken,
             CUT => Self::Cut,
+            LATE => {
+                let bytes: SecretBytes = from.bytes("bytes", RECEIVED_BYTES_MAX)?.into();
+                if bytes.is_empty() {
+                    return Err(FieldError::invalid("bytes", "is empty"));
+                }
+                Self::Late { bytes }
+            }
             _ => return Err(FieldError::invalid("kind", "is unknown")),
         })
     }

@@ -26,7 +26,7 @@ pub struct Steered {
     pub owner: Owner,
 }
 
-/// When a claim is repeated.
+/// When a claim, or a look, is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Retry {
     pub(super) at_ms: u64,
@@ -40,7 +40,7 @@ impl Retry {
         Self { at_ms: now_ms + pause_ms, pause_ms }
     }
 
-    /// Whether to repeat the claim now; the next time is further away then.
+    /// Whether to repeat it now; the next time is further away then.
     pub(super) fn is_due(&mut self, now_ms: u64, timeouts: &Timeouts) -> bool {
         let is_due = now_ms >= self.at_ms;
         if is_due {

@@ -12,7 +12,7 @@ pub struct Timeouts {
     /// Exporter: from the offer to its answer. Less than the importer may take means that moves are
     /// contested that would have succeeded.
     pub offer_ms: u64,
-    /// Exporter: to look up the frozen socket's receive sequence.
+    /// Exporter: to look what the frozen socket has received.
     pub check_ms: u64,
     /// Exporter: from its first claim to steering's answer.
     pub take_back_ms: u64,
@@ -23,7 +23,8 @@ pub struct Timeouts {
     pub import_ms: u64,
     /// Importer: from its first claim to steering's answer.
     pub claim_ms: u64,
-    /// Both: the pause before a claim is repeated for the first time; it doubles each time.
+    /// Both: the pause before a claim, or a look at a socket that lingers, is repeated for the first
+    /// time; it doubles each time.
     pub claim_pause_ms: u64,
     /// Both: the longest such pause.
     pub claim_pause_max_ms: u64,

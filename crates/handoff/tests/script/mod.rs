@@ -5,8 +5,8 @@ mod text;
 use ashlar_handoff::{
     SecretBytes,
     protocol::{
-        Cause, Exporter, ExporterOutput, Importer, ImporterOutput, Message, Owner, Refusal,
-        Steered, Timeouts,
+        Cause, Exporter, ExporterOutput, Importer, ImporterOutput, Message, Owner, Received,
+        Refusal, Steered, Timeouts,
     },
 };
 use std::collections::VecDeque;
@@ -39,7 +39,6 @@ struct Request {
     epoch: u64,
 }
 
-#[derive(Default)]
 pub(crate) struct World {
     now_ms: u64,
     exporter: Option<Exporter>,
@@ -54,8 +53,33 @@ pub(crate) struct World {
     entry: Option<(u64, Owner)>,
     /// Steering makes no new entries.
     full: bool,
+    /// E's shell has been asked what its socket has received.
+    has_looked: bool,
+    /// What it finds from the second time on, and says at once.
+    received: Received,
     /// What this command has brought about.
     told: Vec<String>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            now_ms: 0,
+            exporter: None,
+            importer: None,
+            exporter_to_importer: VecDeque::new(),
+            importer_to_exporter: VecDeque::new(),
+            exporter_to_steering: VecDeque::new(),
+            importer_to_steering: VecDeque::new(),
+            steering_to_exporter: VecDeque::new(),
+            steering_to_importer: VecDeque::new(),
+            entry: None,
+            full: false,
+            has_looked: false,
+            received: Received::Nothing,
+            told: Vec::new(),
+        }
+    }
 }
 
 impl World {
@@ -79,6 +103,7 @@ impl World {
             ["S", "forgets"] => self.entry = None,
             ["delay", from, "S"] => self.requests(from).rotate_left(1),
             ["lose", "all", from, "S"] => self.requests(from).clear(),
+            ["E", "receives", what] => self.received = received(what),
             ["status"] => self.status(),
             _ => self.shell(&words),
         }
@@ -113,7 +138,8 @@ impl World {
                 importer.unwrap().handle_imported(now_ms, Err(Refusal::Kernel));
             }
             ["check", result] => {
-                exporter.unwrap().handle_receive_sequence(now_ms, *result == "moved");
+                self.received = received(result);
+                exporter.unwrap().handle_received(now_ms, self.received.clone());
             }
             ["leave", result] => importer.unwrap().handle_left_repair(now_ms, succeeds(result)),
             ["cancel"] => exporter.unwrap().handle_cancelled(now_ms),
@@ -265,8 +291,14 @@ impl World {
 
     fn drain(&mut self) {
         while let Some(output) = self.exporter.as_mut().and_then(Exporter::poll_output) {
+            if output == ExporterOutput::CheckReceived && self.has_looked {
+                let exporter = self.exporter.as_mut().unwrap();
+                exporter.handle_received(self.now_ms, self.received.clone());
+                continue;
+            }
             self.told.push(text::exporter_output(&output));
             match output {
+                ExporterOutput::CheckReceived => self.has_looked = true,
                 ExporterOutput::Send(message) => self.exporter_to_importer.push_back(message),
                 ExporterOutput::Introduce { epoch } => {
                     self.exporter_to_steering.push_back(Request { makes_an_entry: true, epoch });
@@ -305,6 +337,15 @@ impl World {
             Some((epoch, owner)) => format!("follows {} at epoch {epoch}", text::owner(owner)),
         };
         self.told.push(format!("E is {exporter}, I is {importer}, S {steering}"));
+    }
+}
+
+/// `same`, a number of bytes, or `more`.
+fn received(what: &str) -> Received {
+    match what {
+        "same" => Received::Nothing,
+        "more" => Received::More,
+        bytes => Received::Bytes(vec![7; bytes.parse().unwrap()].into()),
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) fn exporter_output(output: &ExporterOutput) -> String {
         ExporterOutput::Freeze => "E freezes its socket".into(),
         ExporterOutput::Export => "E exports its socket".into(),
         ExporterOutput::Send(text) => format!("E -> I: {}", message(text)),
-        ExporterOutput::CheckReceiveSequence => "E checks its receive sequence".into(),
+        ExporterOutput::CheckReceived => "E looks what it has received".into(),
         ExporterOutput::Introduce { epoch } => format!("E -> S: introduce, epoch {epoch}"),
         ExporterOutput::Claim { epoch } => format!("E -> S: claim, epoch {epoch}"),
         ExporterOutput::Thaw => "E thaws its socket".into(),
@@ -24,6 +24,7 @@ pub(crate) fn importer_output(output: &ImporterOutput) -> String {
         ImporterOutput::Send(text) => format!("I -> E: {}", message(text)),
         ImporterOutput::LeaveRepair => "I leaves repair mode".into(),
         ImporterOutput::Serve { epoch } => format!("I serves, epoch {epoch}"),
+        ImporterOutput::Receive(bytes) => format!("I receives {} late bytes", bytes.len()),
         ImporterOutput::CloseSilently => "I closes its socket silently".into(),
         ImporterOutput::Reset => "I resets the client".into(),
         ImporterOutput::Report(result) => format!("I reports: {}", outcome(result)),
@@ -61,6 +62,7 @@ fn message(message: &Message) -> String {
         Message::Refused { reason, claimed: true } => format!("refused after a claim, {reason}"),
         Message::Taken => "taken".into(),
         Message::Cut => "cut".into(),
+        Message::Late { bytes } => format!("late, {} bytes", bytes.len()),
     }
 }
 

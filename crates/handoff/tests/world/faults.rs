@@ -19,6 +19,8 @@ pub(crate) struct Faults {
     pub(crate) failures: u8,
     /// The importer gives the connection back whenever it has it.
     pub(crate) returns: bool,
+    /// When the exporter's shell fails to see an unchanged socket, it cannot say what came either.
+    pub(crate) is_late_unknown: bool,
     /// Steering has no room.
     pub(crate) is_full: bool,
 }
@@ -33,6 +35,7 @@ impl Faults {
         cancellations: 0,
         failures: 0,
         returns: false,
+        is_late_unknown: false,
         is_full: false,
     };
 }

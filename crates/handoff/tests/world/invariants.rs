@@ -87,6 +87,16 @@ impl World {
             && self.entry == Some((EPOCH + 1, Owner::Importer))
     }
 
+    /// Whether the importer has what came to the exporter behind the image.
+    pub(crate) fn has_late_bytes(&self) -> bool {
+        self.sent_late && self.received_late
+    }
+
+    /// Whether it goes on without.
+    pub(crate) fn lacks_late_bytes(&self) -> bool {
+        self.sent_late && !self.received_late && self.importer_socket == Socket::Alive
+    }
+
     pub(crate) fn outcomes(&self) -> impl Iterator<Item = String> {
         self.outcomes.iter().map(|outcome| format!("{outcome:?}"))
     }

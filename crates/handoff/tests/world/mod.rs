@@ -10,11 +10,13 @@ use ashlar_handoff::{
     SecretBytes,
     protocol::{
         Cause, Exporter, ExporterOutput, Importer, ImporterOutput, Message, Outcome, Owner,
-        Refusal, Steered, Timeouts,
+        Received, Refusal, Steered, Timeouts,
     },
 };
 
 const EPOCH: u64 = 1;
+/// What the exporter's socket receives behind the image.
+const LATE: &[u8] = b"late";
 /// The most copies of one message under way: more tell nothing new.
 const COPIES_MAX: usize = 2;
 /// Two claims fit before each deadline.
@@ -140,6 +142,9 @@ pub(crate) struct World {
     thawed: bool,
     /// The importer's socket has come to life at some time.
     served: bool,
+    /// The exporter has passed late bytes on, and the importer has received them.
+    sent_late: bool,
+    received_late: bool,
     outcomes: Vec<Outcome>,
 }
 
@@ -170,6 +175,8 @@ impl World {
             steering_forgot: false,
             thawed: false,
             served: false,
+            sent_late: false,
+            received_late: false,
             outcomes: Vec::new(),
         };
         world.perform_exporter_outputs(usize::MAX);
@@ -321,7 +328,16 @@ impl World {
                 let image = succeeds.then(|| SecretBytes::from(&b"image"[..]));
                 self.exporter.handle_exported(now_ms, image.ok_or(Cause::NotExported));
             }
-            Task::Check => self.exporter.handle_receive_sequence(now_ms, !succeeds),
+            Task::Check => {
+                let received = if succeeds {
+                    Received::Nothing
+                } else if self.faults.is_late_unknown {
+                    Received::More
+                } else {
+                    Received::Bytes(SecretBytes::from(LATE))
+                };
+                self.exporter.handle_received(now_ms, received);
+            }
             Task::Import => {
                 if succeeds {
                     self.importer_socket = Socket::Mute;
@@ -374,8 +390,15 @@ impl World {
             match output {
                 ExporterOutput::Freeze => self.tasks.push(Task::Freeze),
                 ExporterOutput::Export => self.tasks.push(Task::Export),
-                ExporterOutput::CheckReceiveSequence => self.tasks.push(Task::Check),
-                ExporterOutput::Send(message) => self.send_to_importer(message),
+                ExporterOutput::CheckReceived => {
+                    if !self.tasks.contains(&Task::Check) {
+                        self.tasks.push(Task::Check);
+                    }
+                }
+                ExporterOutput::Send(message) => {
+                    self.sent_late |= matches!(message, Message::Late { .. });
+                    self.send_to_importer(message);
+                }
                 ExporterOutput::Introduce { epoch } => {
                     let asker = Asker::Exporter;
                     let request = Request { asker, makes_an_entry: true, epoch };
@@ -430,6 +453,11 @@ impl World {
                     self.importer_socket = Socket::Absent;
                     self.tasks.retain(|task| *task != Task::Leave);
                 }
+                ImporterOutput::Receive(bytes) => {
+                    assert_eq!(&*bytes, LATE);
+                    assert_eq!(self.importer_socket, Socket::Alive);
+                    self.received_late = true;
+                }
                 ImporterOutput::Report(outcome) => self.outcomes.push(outcome),
             }
         }
@@ -460,6 +488,7 @@ fn rank(message: &Message) -> (u8, u8) {
         Message::Refused { reason, claimed } => (1 + u8::from(*claimed), *reason as u8),
         Message::Taken => (3, 0),
         Message::Cut => (4, 0),
+        Message::Late { .. } => (5, 0),
     }
 }
 

@@ -49,6 +49,12 @@ pub enum RepairError {
         /// The bytes that it showed.
         shown: usize,
     },
+    /// A socket that shall receive late bytes lacks earlier ones, too.
+    #[error("bytes before the late ones are missing")]
+    Gap,
+    /// The peer sent late bytes again while they were put into the queue.
+    #[error("late bytes came a second time")]
+    Overtaken,
     /// The kernel took part of the send queue only.
     #[error("the restored send queue is not all marked as sent: {bytes} bytes are not")]
     NotRestored {

@@ -1,5 +1,6 @@
 //! Reading a frozen connection out of the kernel.
 
+use super::Marks;
 use super::error::{Context as _, RepairError};
 use super::options::{self, Queue};
 use super::{unacknowledged_bytes, unread_bytes, unsent_bytes};
@@ -19,6 +20,14 @@ pub struct Export {
     pub received: SecretBytes,
     /// The peer's FIN has been received; it follows `received`.
     pub peer_finished: bool,
+}
+
+impl Export {
+    /// How far the socket had received.
+    pub fn marks(&self) -> Marks {
+        let receive_sequence = self.tcp.receive_sequence;
+        Marks { receive_sequence, received_bytes: self.received.len() }
+    }
 }
 
 pub(super) fn export(socket: BorrowedFd<'_>) -> Result<Export, RepairError> {
@@ -74,7 +83,7 @@ pub(super) fn peer_has_finished(state: u8) -> Result<bool, RepairError> {
 }
 
 /// The sequence number behind the queue, and its bytes.
-fn receive_queue(socket: BorrowedFd<'_>) -> Result<(u32, SecretBytes), RepairError> {
+pub(super) fn receive_queue(socket: BorrowedFd<'_>) -> Result<(u32, SecretBytes), RepairError> {
     options::select_queue(socket, Queue::Receive)?;
     let sequence = options::queue_sequence(socket)?;
     let bytes = unread_bytes(socket)?;

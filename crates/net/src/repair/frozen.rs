@@ -3,8 +3,10 @@
 use super::error::{Context as _, NotFrozen, RepairError};
 use super::export::{self, Export};
 use super::filter::{deafen, undeafen};
+use super::late::leave_repair_mode;
 use super::options::{self, Queue, Repair};
 use super::unsent_bytes;
+use ashlar_handoff::SecretBytes;
 use ashlar_handoff::image::TcpImage;
 use socket2::SockRef;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,10 +57,21 @@ fn check_movable(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
     }
 }
 
-fn leave_repair_mode(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
-    options::set_repair(socket, Repair::OffWithProbe)?;
-    // Repair mode took the option away; without it nobody could listen at this address again while the connection lasts.
-    SockRef::from(&socket).set_reuse_address(true).step("SO_REUSEADDR")
+/// How far a socket had received when it was exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The next byte that the kernel expected.
+    pub receive_sequence: u32,
+    /// What nobody had read.
+    pub received_bytes: usize,
+}
+
+impl Marks {
+    /// The sequence number behind a receive queue that has grown to so many bytes, by bytes alone.
+    fn end_behind(self, received_bytes: usize) -> u32 {
+        let grown = received_bytes.wrapping_sub(self.received_bytes) as u32;
+        self.receive_sequence.wrapping_add(grown)
+    }
 }
 
 impl<S: AsFd> Frozen<S> {
@@ -77,6 +90,27 @@ impl<S: AsFd> Frozen<S> {
     /// When the kernel refuses.
     pub fn receive_sequence_moved(&self, image: &TcpImage) -> Result<bool, RepairError> {
         Ok(self.receive_sequence()? != image.receive_sequence)
+    }
+
+    /// What was received since `export` was made of this socket, in order. None if that is more than bytes: the peer's FIN, or more
+    /// than an image takes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn received_since(&self, export: Marks) -> Result<Option<SecretBytes>, RepairError> {
+        if self.receive_sequence()? == export.receive_sequence {
+            return Ok(Some(SecretBytes::default()));
+        }
+        let socket = self.socket.as_fd();
+        let all = match export::receive_queue(socket) {
+            Ok((sequence, all)) if sequence == export.end_behind(all.len()) => all,
+            Ok(_) | Err(RepairError::QueueTooLong { .. } | RepairError::QueueChanged { .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        options::select_queue(socket, Queue::None)?;
+        Ok(Some(all[export.received_bytes..].into()))
     }
 
     /// The next byte that the kernel expects.

@@ -5,7 +5,10 @@
 //! - Only connections that are ESTABLISHED, or CLOSE_WAIT (the peer has sent its FIN) move.
 //! - Not moved: segments out of order (the peer repeats them), urgent data, congestion window and round-trip time (the stream starts
 //!   slowly again), explicit congestion notification, the options that a program set on the socket.
-//! - A frozen socket hears nothing, says nothing new, and answers nothing; but its retransmission timer runs on. What it repeats, the
+//! - A frozen socket hears nothing, says nothing new, and answers nothing, but for a segment that was past its filter: it may be
+//!   received long after, if its processor does not run. [`Frozen::received_since`] has it, and [`receive`] gives it to the new owner;
+//!   the peer's FIN cannot be given so.
+//! - A frozen socket's retransmission timer runs on. What it repeats, the
 //!   peer knows or the new owner would send alike, so no byte goes wrong by it.
 //! - An imported socket hears nothing and is mute until [`Imported::go`], but only for [`MUTE_TIME`] if it has a send queue: then its retransmission
 //!   timer ends for the first time.
@@ -21,12 +24,14 @@ mod export;
 mod filter;
 mod frozen;
 mod import;
+mod late;
 mod options;
 
 pub use error::{NotFrozen, RepairError};
 pub use export::Export;
-pub use frozen::{Frozen, freeze};
+pub use frozen::{Frozen, Marks, freeze};
 pub use import::{Imported, MUTE_TIME, import};
+pub use late::receive;
 
 use ashlar_handoff::SecretBytes;
 use ashlar_handoff::image::{TcpImage, TcpOptions, TcpWindow};

@@ -189,6 +189,14 @@ pub(super) fn set_linger_in_fin_wait_2(
     set(socket, libc::IPPROTO_TCP, libc::TCP_LINGER2, &[seconds]).step("TCP_LINGER2")
 }
 
+/// How many bytes make the socket readable. If so many are there, whoever waits for it is woken.
+pub(super) fn set_receive_low_watermark(
+    socket: BorrowedFd<'_>,
+    bytes: i32,
+) -> Result<(), RepairError> {
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &[bytes]).step("SO_RCVLOWAT")
+}
+
 /// Lets the kernel choose the size of the buffers again after a program has set it. Older kernels do not.
 pub(super) fn unlock_buffer_sizes(socket: BorrowedFd<'_>) -> Result<(), RepairError> {
     unless_unknown(set(socket, libc::SOL_SOCKET, SO_BUF_LOCK, &[0_i32])).step("SO_BUF_LOCK")

@@ -7,7 +7,10 @@ use super::{
     stages::Stage,
 };
 use crate::{
-    serve::{Arrival as Adopted, ClientStream, ConnectionInfo, Cut, Flow, Permit, SealedStream},
+    serve::{
+        Afterword, Arrival as Adopted, ClientStream, ConnectionInfo, Flow, Late, Permit,
+        SealedStream,
+    },
     threads::Shutdown,
     timer::LazyTimer,
 };
@@ -62,8 +65,10 @@ struct Arrival {
     is_claimed: bool,
     /// When the present stage began.
     step: Instant,
-    /// Ends the connection that is served.
-    cut: Option<Arc<Cut>>,
+    /// Tells whoever serves the connection what the exporter still has to say.
+    afterword: Option<Arc<Afterword>>,
+    /// Where in the client's stream the image ends.
+    receive_sequence: u32,
 }
 
 /// The right to serve a connection.
@@ -193,7 +198,8 @@ impl Arrival {
             admission: None,
             is_claimed: false,
             step: Instant::now(),
-            cut: None,
+            afterword: None,
+            receive_sequence: 0,
         }
     }
 
@@ -215,9 +221,14 @@ impl Arrival {
                 }
             }
             ImporterOutput::Serve { epoch } => self.serve(epoch, hand_off, channel.thread),
+            ImporterOutput::Receive(bytes) => {
+                let late = Late { sequence: self.receive_sequence, bytes };
+                self.afterword.as_ref().expect("it is served").receive(late);
+                hand_off.stages.late();
+            }
             ImporterOutput::CloseSilently | ImporterOutput::Reset => {
-                if let Some(cut) = self.cut.take() {
-                    cut.cut();
+                if let Some(afterword) = self.afterword.take() {
+                    afterword.cut();
                 }
                 if let (Some(image), Some(admission)) = (&self.image, &self.admission)
                     && output == ImporterOutput::Reset
@@ -302,9 +313,13 @@ impl Arrival {
         let (shutdown, guard) = hand_off.origins.get(origin).admit().ok_or(Refusal::Draining)?;
         self.admission = Some(Admission { permit, origin, shutdown, guard });
         let flow = FlowKey::new(image.tcp.peer, image.tcp.local);
-        if !hand_off.welcome_back(&flow, image.epoch) {
+        self.receive_sequence = image.tcp.receive_sequence;
+        let (is_welcome, afterword) =
+            hand_off.welcome_back(&flow, image.epoch, image.tcp.receive_sequence);
+        if !is_welcome {
             return Err(Refusal::FlowInUse);
         }
+        self.afterword = afterword;
         let imported = repair::import(&image.tcp, image.peer_finished).map_err(|error| {
             tracing::debug!(%flow, %error, "a connection cannot be imported");
             if is_in_use(&error) { Refusal::FlowInUse } else { Refusal::Kernel }
@@ -339,11 +354,9 @@ impl Arrival {
         let image = *self.image.take().expect("there is an image with the socket");
         let admission = self.admission.take().expect("there is a right to the socket");
         let adopter = hand_off.adopter.get().expect("there was one before");
-        match arrival(socket, image, epoch, admission, thread) {
-            Ok(arrival) => {
-                self.cut = Some(Arc::clone(&arrival.cut));
-                adopter.adopt(arrival);
-            }
+        let afterword = Arc::clone(self.afterword.get_or_insert_default());
+        match arrival(socket, image, epoch, admission, afterword, thread) {
+            Ok(arrival) => adopter.adopt(arrival),
             Err(error) => tracing::warn!(%error, "an imported connection cannot be served"),
         }
     }
@@ -355,6 +368,7 @@ fn arrival(
     image: ConnectionImage,
     epoch: u64,
     admission: Admission,
+    afterword: Arc<Afterword>,
     thread: usize,
 ) -> io::Result<Adopted> {
     let Admission { permit, origin, shutdown, guard } = admission;
@@ -383,8 +397,7 @@ fn arrival(
         }
         None => (ClientStream::Plain(stream), received, peer_finished),
     };
-    let cut = Arc::default();
-    Ok(Adopted { stream, received, finished, connection, cut, shutdown, permit, guard })
+    Ok(Adopted { stream, received, finished, connection, afterword, shutdown, permit, guard })
 }
 
 /// Whether a socket of the same connection is here already.

@@ -383,7 +383,9 @@ async fn read<S: AsyncRead>(
             content.as_mut().zeroize();
             let (id, message) = decoded.map_err(io::Error::other)?;
             match message {
-                Message::Offer { .. } | Message::Cut => arrivals.handle(id, message),
+                Message::Offer { .. } | Message::Cut | Message::Late { .. } => {
+                    arrivals.handle(id, message);
+                }
                 Message::Refused { .. } | Message::Taken => channel.deliver(id, message),
             }
         }

@@ -6,15 +6,17 @@ use super::{
     control::{Answer, Owners},
     lock,
 };
-use crate::serve::{ClientStream, ConnectionInfo, Cut, Departure, Flow, SealedStream, Target};
+use crate::serve::{
+    Afterword, ClientStream, ConnectionInfo, Departure, Flow, SealedStream, Target,
+};
 use ashlar_fastpath::steering::{FlowKey, Operation, Reply};
 use ashlar_handoff::{
     SecretBytes,
-    image::{ClientNotes, ConnectionImage, TcpImage},
-    protocol::{Cause, Exporter, ExporterOutput, Message, Outcome, Refusal},
+    image::{ClientNotes, ConnectionImage},
+    protocol::{Cause, Exporter, ExporterOutput, Message, Outcome, Received, Refusal},
     tls::TlsImage,
 };
-use ashlar_net::repair::{self, Frozen, unsent_bytes};
+use ashlar_net::repair::{self, Frozen, Marks, unsent_bytes};
 use std::{
     future::pending,
     io, net,
@@ -67,7 +69,7 @@ impl HandOff {
             exporter,
             socket: Socket::Alive(stream),
             rest,
-            image: None,
+            marks: None,
             peer_finished: false,
             client,
             steering,
@@ -93,17 +95,17 @@ struct Socketless {
     /// Bytes off the wire that nobody has processed.
     received: Vec<u8>,
     finished: bool,
-    cut: Option<Arc<Cut>>,
+    afterword: Option<Arc<Afterword>>,
 }
 
 impl Socketless {
     /// Separates a connection from its event loop.
     fn take_apart(departure: Departure) -> io::Result<(net::TcpStream, Self)> {
-        let Departure { target, stream, received, finished, cut, .. } = departure;
+        let Departure { target, stream, received, finished, afterword, .. } = departure;
         Ok(match stream {
             ClientStream::Plain(stream) => {
                 let opened = Vec::new();
-                let rest = Self { target, tls: None, opened, received, finished, cut };
+                let rest = Self { target, tls: None, opened, received, finished, afterword };
                 (stream.into_std()?, rest)
             }
             ClientStream::Sealed(stream) => {
@@ -117,7 +119,7 @@ impl Socketless {
                     opened,
                     received: parts.received,
                     finished: parts.finished,
-                    cut,
+                    afterword,
                 };
                 (parts.stream.into_std()?, rest)
             }
@@ -125,19 +127,25 @@ impl Socketless {
         })
     }
 
+    /// Whether the image lacks bytes since the move before this one.
+    fn is_incomplete(&self) -> bool {
+        let afterword = self.afterword.as_ref();
+        afterword.is_some_and(|it| it.is_cut() || it.copy_late().is_some())
+    }
+
     /// Puts the connection together again.
     fn with(self, stream: net::TcpStream, flow: Flow) -> io::Result<Departure> {
-        let Self { target, tls, opened, received, finished, cut } = self;
+        let Self { target, tls, opened, received, finished, afterword } = self;
         let stream = TcpStream::from_std(stream)?;
         Ok(match tls {
             None => {
                 let stream = ClientStream::Plain(stream);
-                Departure { target, stream, received, finished, flow, cut }
+                Departure { target, stream, received, finished, flow, afterword }
             }
             Some(tls) => {
                 let stream = SealedStream::new(stream, tls, Vec::new(), received);
                 let stream = ClientStream::Sealed(Box::new(stream.finished_if(finished)));
-                Departure { target, stream, received: opened, finished: false, flow, cut }
+                Departure { target, stream, received: opened, finished: false, flow, afterword }
             }
         })
     }
@@ -159,8 +167,8 @@ struct Move<'a> {
     exporter: Exporter,
     socket: Socket,
     rest: Socketless,
-    /// The socket's state as it was exported.
-    image: Option<TcpImage>,
+    /// How far the socket had received when it was exported.
+    marks: Option<Marks>,
     /// The client's FIN has come, read or not.
     peer_finished: bool,
     client: ClientNotes,
@@ -228,13 +236,10 @@ impl Move<'_> {
                 }
                 self.departing.channel.send(self.departing.id, &message);
             }
-            ExporterOutput::CheckReceiveSequence => {
+            ExporterOutput::CheckReceived => {
                 self.stage(|stages| &stages.offer);
-                let moved = self.has_moved();
-                if moved {
-                    tracing::info!(flow = %self.key, "bytes of a client came behind its connection");
-                }
-                self.exporter.handle_receive_sequence(self.hand_off.now_ms(), moved);
+                let received = self.received();
+                self.exporter.handle_received(self.hand_off.now_ms(), received);
             }
             ExporterOutput::Introduce { epoch } => self.introduce(epoch),
             ExporterOutput::Claim { epoch } => self.claim(epoch),
@@ -291,7 +296,7 @@ impl Move<'_> {
             SecretBytes::with_capacity(self.rest.received.len() + export.received.len());
         received.extend_from_slice(&self.rest.received);
         received.extend_from_slice(&export.received);
-        self.image = Some(export.tcp.clone());
+        self.marks = Some(export.marks());
         self.peer_finished = export.peer_finished || self.rest.finished;
         let image = ConnectionImage {
             epoch: self.flow.epoch,
@@ -310,23 +315,19 @@ impl Move<'_> {
         let encoded = image.encode();
         // What slipped past the filter costs nothing as long as nobody has the image.
         let moved = frozen.receive_sequence_moved(&image.tcp).unwrap_or(true);
-        if moved || self.is_cut() { Err(Cause::ReceiveSequenceMoved) } else { Ok(encoded) }
+        if moved || self.rest.is_incomplete() {
+            Err(Cause::ReceiveSequenceMoved)
+        } else {
+            Ok(encoded)
+        }
     }
 
-    /// Whether the kernel has acknowledged bytes that the image does not have.
-    fn has_moved(&self) -> bool {
-        let (Socket::Given(slot), Some(image)) = (&self.socket, &self.image) else {
-            unreachable!("only what was given is looked at a last time");
+    /// What came for the connection since its export.
+    fn received(&self) -> Received {
+        let (Socket::Given(slot), Some(marks)) = (&self.socket, self.marks) else {
+            unreachable!("only what was given is looked at again");
         };
-        // What cannot be looked at may have moved. Without a socket, the connection is here again.
-        let socket = lock(slot);
-        let moved = |frozen: &Frozen<_>| frozen.receive_sequence_moved(image).unwrap_or(true);
-        self.is_cut() || socket.as_ref().is_some_and(moved)
-    }
-
-    /// Whether the connection lacks bytes since the move before this one.
-    fn is_cut(&self) -> bool {
-        self.rest.cut.as_ref().is_some_and(|cut| cut.is_cut())
+        received(slot, marks, self.rest.afterword.as_deref())
     }
 
     /// Lets steering know the flow.
@@ -390,8 +391,8 @@ impl Move<'_> {
             let socket: Slot = Arc::new(Mutex::new(Some(frozen)));
             let lingering = Lingering {
                 epoch: self.flow.epoch + 1,
-                receive_sequence: self.image.as_ref().map_or(0, |image| image.receive_sequence),
                 socket: Arc::clone(&socket),
+                afterword: self.rest.afterword.clone(),
                 owner: self.departing.sender.clone(),
             };
             lock(&self.hand_off.lingering).insert(self.key, lingering);
@@ -447,22 +448,30 @@ impl Move<'_> {
 
     /// Keeps the frozen socket, which answers nothing, until no packet can come to it any more.
     fn linger(self) {
-        let Self { mut exporter, socket, key, hand_off, departing, rest, .. } = self;
-        let Socket::Given(slot) = socket else { return };
+        let Self { mut exporter, socket, key, hand_off, departing, rest, marks, .. } = self;
+        let (Socket::Given(slot), Some(marks)) = (socket, marks) else { return };
         let hand_off = Arc::clone(hand_off);
         tokio::spawn(async move {
             while let Some(at_ms) = exporter.poll_timeout() {
                 sleep_until(hand_off.instant(at_ms).into()).await;
                 exporter.handle_timeout(hand_off.now_ms());
-                while exporter.poll_output().is_some() {
-                    if let Some(frozen) = lock(&slot).take() {
-                        frozen.close_silently();
+                while let Some(output) = exporter.poll_output() {
+                    match output {
+                        ExporterOutput::CheckReceived => {
+                            let received = received(&slot, marks, rest.afterword.as_deref());
+                            exporter.handle_received(hand_off.now_ms(), received);
+                        }
+                        ExporterOutput::Send(message) => {
+                            departing.channel.send(departing.id, &message);
+                        }
+                        ExporterOutput::CloseSilently => {
+                            if let Some(frozen) = lock(&slot).take() {
+                                frozen.close_silently();
+                            }
+                        }
+                        output => unreachable!("no move that is over does {output:?}"),
                     }
                 }
-            }
-            // The owner before us may have said so only after our last look.
-            if rest.cut.is_some_and(|cut| cut.is_cut()) {
-                departing.channel.send(departing.id, &Message::Cut);
             }
             drop(departing);
             hand_off.forget_lingering(&key, &slot);
@@ -478,6 +487,31 @@ impl Move<'_> {
         let now = Instant::now();
         stage(&self.hand_off.stages).observe(now - self.step);
         self.step = now;
+    }
+}
+
+/// What a frozen socket, or that of the owner before it, has received since the export.
+fn received(slot: &Slot, marks: Marks, afterword: Option<&Afterword>) -> Received {
+    if afterword.is_some_and(Afterword::is_cut) {
+        return Received::More;
+    }
+    // Without a socket, the connection is here again, with all that there is.
+    let socket = lock(slot);
+    let Some(frozen) = socket.as_ref() else { return Received::Nothing };
+    let here = match frozen.received_since(marks) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Received::More,
+        Err(error) => {
+            tracing::debug!(%error, "a frozen connection cannot be looked at");
+            return Received::More;
+        }
+    };
+    let before = afterword.and_then(Afterword::copy_late);
+    let before = before.as_ref().map_or(&[][..], |late| late.behind(marks.receive_sequence));
+    match here.len().max(before.len()) {
+        0 => Received::Nothing,
+        bytes if bytes == here.len() => Received::Bytes(here),
+        _ => Received::Bytes(before.into()),
     }
 }
 

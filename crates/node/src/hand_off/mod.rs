@@ -34,7 +34,7 @@ pub(crate) use start::{HandOffError, front_end, storage};
 
 use crate::{
     config::Cluster,
-    serve::{Adopt, ConnectionInfo},
+    serve::{Adopt, Afterword, ConnectionInfo},
     threads::{Shutdown, Threads},
 };
 use ashlar_fastpath::steering::{FlowKey, MacAddress, Operation, Owner};
@@ -125,10 +125,10 @@ struct Lingering {
     /// The epoch that the other node got the connection with: whoever offers it again has one that
     /// is no lower.
     epoch: u64,
-    /// What the kernel expected next when the connection was exported.
-    receive_sequence: u32,
     /// Taken out by who closes it.
     socket: Slot,
+    /// Where the owner before this host says what its socket received too late.
+    afterword: Option<Arc<Afterword>>,
     /// The move that it belongs to.
     owner: mpsc::UnboundedSender<News>,
 }
@@ -354,17 +354,23 @@ impl HandOff {
     }
 
     /// Makes room for a connection that was here a moment ago. False if bytes came here after it was
-    /// exported: then its next owner lacks them, and the socket here knows.
-    fn welcome_back(&self, flow: &FlowKey, epoch: u64) -> bool {
+    /// exported that its image still lacks: its `receive_sequence` tells. Also gives what its last
+    /// owner before this host may still have to say.
+    fn welcome_back(
+        &self,
+        flow: &FlowKey,
+        epoch: u64,
+        receive_sequence: u32,
+    ) -> (bool, Option<Arc<Afterword>>) {
         let mut all = lock(&self.lingering);
         let Some(lingering) = all.get(flow).filter(|lingering| epoch >= lingering.epoch) else {
-            return true;
+            return (true, None);
         };
         let mut socket = lock(&lingering.socket);
-        let Some(frozen) = socket.as_ref() else { return true };
-        let receives = frozen.receive_sequence();
-        if !receives.is_ok_and(|sequence| sequence == lingering.receive_sequence) {
-            return false;
+        let Some(frozen) = socket.as_ref() else { return (true, None) };
+        let lacks = |received: u32| received.wrapping_sub(receive_sequence) as i32 > 0;
+        if !frozen.receive_sequence().is_ok_and(|received| !lacks(received)) {
+            return (false, None);
         }
         if let Some(frozen) = socket.take() {
             frozen.close_silently();
@@ -372,8 +378,9 @@ impl HandOff {
         drop(socket);
         // A move that is over needs no news.
         let _ = lingering.owner.send(News::FlowReturned);
+        let afterword = lingering.afterword.clone();
         all.remove(flow);
-        true
+        (true, afterword)
     }
 
     fn forget_lingering(&self, flow: &FlowKey, socket: &Slot) {

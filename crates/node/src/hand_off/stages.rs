@@ -36,6 +36,7 @@ pub(crate) struct Stages {
     moved: Counter,
     ended: Counter,
     not_arrived: Counter,
+    late: Counter,
     kept: Family<Label, Counter>,
 }
 
@@ -85,6 +86,10 @@ impl Stages {
             moved: counter("hand_offs_moved", "Connections that moved to another node"),
             ended: counter("hand_offs_lost", "Connections that were lost on their move"),
             not_arrived: counter("hand_offs_not_arrived", "Connections offered and not taken"),
+            late: counter(
+                "hand_offs_late",
+                "Times that bytes of a connection came to its old owner after it had moved here",
+            ),
             kept,
         }
     }
@@ -100,6 +105,10 @@ impl Stages {
 
     pub(super) fn not_arrived(&self) {
         self.not_arrived.add(1);
+    }
+
+    pub(super) fn late(&self) {
+        self.late.add(1);
     }
 
     pub(super) fn kept(&self, reason: &'static str) {

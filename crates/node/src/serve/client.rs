@@ -1,7 +1,8 @@
 //! What hyper reads from and writes to.
 
-use super::{metrics::ServerMetrics, sealed::SealedStream, short};
+use super::{afterword::Afterword, metrics::ServerMetrics, sealed::SealedStream, short};
 use crate::config::Limits;
+use ashlar_net::repair;
 use socket2::SockRef;
 use std::{
     io,
@@ -96,6 +97,8 @@ pub(super) struct ClientIo {
     finished: bool,
     /// The connection stays on this host.
     is_fixed: bool,
+    /// Where the owner before this one says what its socket received too late.
+    afterword: Option<Arc<Afterword>>,
     progress: Arc<Progress>,
     metrics: ServerMetrics,
 }
@@ -107,7 +110,8 @@ impl ClientIo {
         metrics: ServerMetrics,
     ) -> Self {
         let (stream, unread) = (Some(stream), Vec::new());
-        Self { stream, unread, finished: false, is_fixed: false, progress, metrics }
+        let (finished, is_fixed, afterword) = (false, false, None);
+        Self { stream, unread, finished, is_fixed, afterword, progress, metrics }
     }
 
     /// Lets the next reader read `bytes` first.
@@ -119,6 +123,23 @@ impl ClientIo {
     /// Keeps the connection on this host.
     pub(super) fn fix(&mut self) {
         self.is_fixed = true;
+    }
+
+    /// Hears what the owner before this one says.
+    pub(super) fn listen_to(&mut self, afterword: Option<&Arc<Afterword>>) {
+        self.afterword = afterword.cloned();
+    }
+
+    /// Lets the socket receive what the owner before this one's received too late. If that cannot be
+    /// done, the connection is cut.
+    pub(super) fn receive_late(&mut self) -> io::Result<()> {
+        let Some(afterword) = &self.afterword else { return Ok(()) };
+        let Some(late) = afterword.take_late() else { return Ok(()) };
+        let stream = self.stream.as_ref().expect("the stream is there until the drop");
+        repair::receive(stream.socket(), late.sequence, &late.bytes).map_err(|error| {
+            afterword.cut();
+            io::Error::other(error)
+        })
     }
 
     /// Whether the connection can be moved to another host.
@@ -204,6 +225,7 @@ impl AsyncRead for ClientIo {
             self.progress.end_of_stream.store(true, Relaxed);
             return Poll::Ready(Ok(()));
         }
+        self.receive_late()?;
         let (before, room) = (buffer.filled().len(), buffer.remaining());
         let read = self.stream().poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = read {

@@ -3,8 +3,8 @@
 use super::{
     Arrival, ConnectionInfo, Departure, Flow, Service, Target,
     accept::{Permit, Shared},
+    afterword::Afterword,
     client::{ClientIo, ClientStream, Progress},
-    cut::Cut,
     exchange::Exchange,
     handshake,
     metrics::Kind,
@@ -67,8 +67,9 @@ pub(super) fn protocol(limits: &Limits) -> http1::Builder {
 
 /// Serves a connection that has moved here.
 pub(super) async fn resume<S: Service>(arrival: Arrival, server: Arc<Shared<S>>) {
-    let Arrival { stream, received, finished, connection, cut, shutdown, permit, guard } = arrival;
-    let orders = Orders { cut: Some(&cut), shutdown: &shutdown };
+    let Arrival { stream, received, finished, connection, afterword, shutdown, permit, guard } =
+        arrival;
+    let orders = Orders { afterword: Some(&afterword), shutdown: &shutdown };
     converse(stream, (received, finished), connection, orders, &server).await;
     drop((permit, guard));
 }
@@ -82,7 +83,7 @@ pub(super) async fn serve<S: Service>(
     permit: Permit,
 ) {
     if let Some(stream) = greet(stream, tls, &server).await {
-        let orders = Orders { cut: None, shutdown: &server.shutdown };
+        let orders = Orders { afterword: None, shutdown: &server.shutdown };
         converse(stream, (Vec::new(), false), connection, orders, &server).await;
     }
     drop(permit);
@@ -131,6 +132,7 @@ async fn converse<S: Service>(
 ) {
     let progress = Arc::new(Progress::default());
     let mut io = ClientIo::new(stream, Arc::clone(&progress), server.metrics.clone());
+    io.listen_to(orders.afterword);
     io.unread(before.0);
     io.finish_if(before.1);
     let mut talk = Talk {
@@ -163,7 +165,7 @@ async fn converse<S: Service>(
                         break end.map(|result| result.map_err(Into::into));
                     }
                 }
-                match travel(io, target, info, (&progress, orders.cut), server).await {
+                match travel(io, target, info, (&progress, orders.afterword), server).await {
                     Some((kept, flow)) => (io, info.flow) = (kept, flow),
                     None => return,
                 }
@@ -195,16 +197,20 @@ async fn travel<S: Service>(
     mut io: ClientIo,
     target: Target,
     info: ConnectionInfo,
-    (progress, cut): (&Arc<Progress>, Option<&Arc<Cut>>),
+    (progress, afterword): (&Arc<Progress>, Option<&Arc<Afterword>>),
     server: &Shared<S>,
 ) -> Option<(ClientIo, Flow)> {
+    // The image shall have them. If they cannot be had, the connection is cut, and does not move.
+    let _ = io.receive_late();
     // The kernel of an earlier owner saw the end; nobody here may have read up to it.
     let finished = io.is_finished() || progress.end_of_stream.load(Relaxed);
     let received = io.take_unread();
-    let (stream, flow, cut) = (io.into_stream(), info.flow, cut.cloned());
-    let departure = Departure { target, stream, received, finished, flow, cut };
+    let (stream, flow) = (io.into_stream(), info.flow);
+    let heard = afterword.cloned();
+    let departure = Departure { target, stream, received, finished, flow, afterword: heard };
     let back = server.service.depart(departure, info).await.err()?;
     let mut io = ClientIo::new(back.stream, Arc::clone(progress), server.metrics.clone());
+    io.listen_to(afterword);
     io.unread(back.received);
     io.finish_if(back.finished);
     if back.flow.is_fixed {
@@ -235,7 +241,7 @@ async fn conclude<S: Service>(
                 }
             }
         }
-        None if orders.cut.is_some_and(|cut| cut.is_cut()) => {
+        None if orders.afterword.is_some_and(|it| it.is_cut()) => {
             tracing::info!(peer = %info.peer, "a connection is reset that lost bytes on its move");
             if let Some(stream) = progress.take_parked() {
                 stream.reset();
@@ -344,11 +350,11 @@ struct Talk<'a, D> {
     draining: Pin<&'a mut D>,
 }
 
-/// How others end a connection.
+/// What others have to say about a connection.
 #[derive(Clone, Copy)]
 struct Orders<'a> {
-    /// At once.
-    cut: Option<&'a Arc<Cut>>,
+    /// At once, or goes on with bytes that came late.
+    afterword: Option<&'a Arc<Afterword>>,
     /// After the present response.
     shutdown: &'a Shutdown,
 }
@@ -364,7 +370,7 @@ impl<D: Future<Output = ()>> Talk<'_, D> {
                 expects_drain = true;
                 let _ = self.draining.as_mut().poll(context);
             }
-            if self.orders.cut.is_some_and(|cut| cut.poll(context)) {
+            if self.orders.afterword.is_some_and(|it| it.poll(context)) {
                 return Poll::Ready(None);
             }
             if let Poll::Ready(done) = work(context) {

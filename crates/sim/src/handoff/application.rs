@@ -23,6 +23,8 @@ pub(crate) struct Served {
     pub(super) received: Vec<u8>,
     /// An earlier owner has received the client's FIN.
     pub(super) finished: bool,
+    /// What an earlier owner has received too late, and this one while it gave the connection away.
+    pub(super) late: Option<(u32, Vec<u8>)>,
     /// The answer that is being written, and how far.
     pub(super) responding: Option<(Request, u32)>,
     /// The flow's epoch at steering.
@@ -54,6 +56,7 @@ impl Served {
             connection,
             received: Vec::new(),
             finished: false,
+            late: None,
             responding: None,
             epoch,
             moves: 0,

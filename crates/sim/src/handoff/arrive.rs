@@ -2,9 +2,8 @@
 
 use super::{
     application::Served,
-    host::Socket,
     sabotage::Sabotage,
-    tcp::{State, Tcp},
+    tcp::{State, Tcp, after},
     world::{Checked, Event, MoveKey, World},
 };
 use ashlar_handoff::{
@@ -25,13 +24,21 @@ pub(crate) struct Arrival {
     pub(super) image: Option<Box<ConnectionImage>>,
     /// The flow and the connection that it has brought.
     served: Option<(usize, usize)>,
+    /// Where its image ends in the client's stream.
+    receive_sequence: u32,
+    /// It comes back to where it was: what its owner before then has received too late still reaches it.
+    returns: bool,
+    late: Option<(u32, Vec<u8>)>,
 }
 
 impl World {
     /// A connection is offered.
     pub(super) fn offered(&mut self, node: usize, key: MoveKey, image: SecretBytes) -> Checked {
         let importer = Importer::new(self.now_ms(), image, self.plan.timeouts);
-        let arrival = Arrival { importer, bytes: None, socket: None, image: None, served: None };
+        let (bytes, socket, image, served, receive_sequence) = (None, None, None, None, 0);
+        let (returns, late) = (false, None);
+        let arrival =
+            Arrival { importer, bytes, socket, image, served, receive_sequence, returns, late };
         self.nodes[node].arrivals.insert(key, arrival);
         self.drive_arrival(node, key, |_, _| {})
     }
@@ -86,6 +93,7 @@ impl World {
             }
             ImporterOutput::LeaveRepair => self.leave_repair(node, arrival),
             ImporterOutput::Serve { epoch } => self.adopt(node, arrival, epoch),
+            ImporterOutput::Receive(bytes) => self.receive_late(node, arrival, &bytes),
             ImporterOutput::CloseSilently => {
                 arrival.image = None;
                 match arrival.socket.take() {
@@ -130,7 +138,7 @@ impl World {
         }
         let IpAddr::V4(ip) = image.tcp.peer.ip() else { unreachable!("clients have IPv4") };
         let flow = usize::from(ip.octets()[3]) - 1;
-        self.welcome_back(node, flow, image.epoch)?;
+        let returns = self.welcome_back(node, flow, image.epoch, image.tcp.receive_sequence)?;
         if self.nodes[node].sockets.contains_key(&flow) {
             self.coverage.imports_of_a_flow_in_use += 1;
             return Ok(Err(Refusal::FlowInUse));
@@ -140,16 +148,67 @@ impl World {
         }
         let sizes = self.plan.service_sizes;
         let tcp = Tcp::import(now_us, flow, &image.tcp, image.peer_finished, sizes);
-        let mut socket = Socket::new(tcp, image.client.connection as usize);
+        let mut socket = self.socket(tcp, image.client.connection as usize);
         (socket.mute, socket.imported_at) = (true, Some(image.tcp.receive_sequence));
         socket.deaf = !self.is_sabotaged(Sabotage::ListenWhileMute);
         self.nodes[node].sockets.insert(flow, socket);
         let epoch = image.epoch;
         let arrival = self.nodes[node].arrivals.get_mut(&key).expect("it is there");
         arrival.socket = Some(flow);
+        (arrival.receive_sequence, arrival.returns) = (image.tcp.receive_sequence, returns);
         arrival.image = Some(Box::new(image));
         self.after_socket(node, flow)?;
         Ok(Ok(epoch))
+    }
+
+    /// The owner before says what its socket received too late.
+    fn receive_late(&mut self, node: usize, arrival: &Arrival, bytes: &[u8]) -> Checked {
+        let Some((flow, connection)) = arrival.served else { return Ok(()) };
+        let late = (arrival.receive_sequence, bytes.to_vec());
+        for departure in self.nodes[node].departures.values_mut() {
+            if departure.served.connection == connection {
+                departure.served.late = Some(late.clone());
+            }
+        }
+        for arrival in self.nodes[node].arrivals.values_mut() {
+            let image = arrival.image.as_ref();
+            let is_same = image.is_some_and(|it| it.client.connection == connection as u64);
+            if is_same && arrival.returns {
+                arrival.late = Some(late.clone());
+            }
+        }
+        if let Some(served) = self.nodes[node].served.get_mut(&flow)
+            && served.connection == connection
+        {
+            served.late = Some(late);
+            return self.put_late(node, flow);
+        }
+        Ok(())
+    }
+
+    /// Puts late bytes of the connection that is served into its socket, or ends it.
+    pub(super) fn put_late(&mut self, node: usize, flow: usize) -> Checked {
+        let again = self.is_sabotaged(Sabotage::ReceiveTwice);
+        let Some(served) = self.nodes[node].served.get_mut(&flow) else { return Ok(()) };
+        let connection = served.connection;
+        let Some((sequence, bytes)) = served.late.take() else { return Ok(()) };
+        let socket = self.nodes[node].sockets.get_mut(&flow);
+        let Some(socket) = socket.filter(|socket| socket.connection == connection) else {
+            return Ok(());
+        };
+        if !socket.tcp.receive_late(sequence, &bytes, again) {
+            self.cut(node, flow, connection);
+            return Ok(());
+        }
+        self.coverage.late_bytes_received += 1;
+        let received = socket.tcp.receive_next();
+        let first = self.connections[connection].client_sequence;
+        let acknowledged = self.clients[flow].acknowledged(first);
+        if !acknowledged.is_some_and(|acknowledged| after(acknowledged, received)) {
+            // Else there is more to come.
+            self.oracles.slipped.remove(&connection);
+        }
+        self.after_socket(node, flow)
     }
 
     /// Bytes of the connection are missing: its socket is reset, whoever has it.
@@ -202,9 +261,11 @@ impl World {
         served.received = image.received.to_vec();
         served.finished = image.peer_finished;
         served.moves = image.client.moves;
+        served.late = arrival.late.take();
         arrival.served = Some((flow, connection));
         self.coverage.moves_home += u64::from(node == 0);
         self.nodes[node].served.insert(flow, served);
+        self.put_late(node, flow)?;
         self.wake_served(node, flow);
         self.check_acknowledged(node, flow, connection)?;
         self.check_followed(node, flow, connection, epoch)

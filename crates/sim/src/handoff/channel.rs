@@ -99,7 +99,7 @@ impl World {
         let key = MoveKey { session, id };
         match message {
             Message::Offer { image } => self.offered(to, key, image),
-            Message::Cut => self.message_to_arrival(to, key, &message),
+            Message::Cut | Message::Late { .. } => self.message_to_arrival(to, key, &message),
             Message::Refused { .. } | Message::Taken => {
                 if !self.nodes[to].departures.contains_key(&key) {
                     self.coverage.messages_of_forgotten_moves += 1;

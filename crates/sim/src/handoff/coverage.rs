@@ -127,7 +127,13 @@ counts! {
     messages_lost_with_channel,
     /// Messages for a move that was forgotten.
     messages_of_forgotten_moves,
-    /// Moves whose importer was told that bytes had arrived behind its image.
+    /// Times that an importer was told of bytes that had arrived behind its image.
+    late_bytes_sent,
+    /// Of these, those that were not seen at the first look.
+    late_bytes_seen_late,
+    /// Times that they were put into its socket.
+    late_bytes_received,
+    /// Moves whose importer was told that something had arrived that cannot be passed on.
     cuts,
     /// Connections reset because of that.
     connections_cut,

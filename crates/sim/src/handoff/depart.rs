@@ -6,13 +6,13 @@ use super::{
     oracle::{acknowledged, followed, silence, undisturbed},
     sabotage::Sabotage,
     steering::{CONTROL, SERVICE, client_address, flow_key, owner},
-    tcp::State,
+    tcp::{State, after},
     world::{Checked, Event, Incarnation, MoveKey, World},
 };
 use ashlar_handoff::{
     SecretBytes,
     image::{ClientNotes, ConnectionImage, TcpImage},
-    protocol::{Cause, Exporter, ExporterOutput, Message, MoveId, Outcome},
+    protocol::{Cause, Exporter, ExporterOutput, Message, MoveId, Outcome, Received},
 };
 
 /// Between two looks at whether everything written has been sent.
@@ -26,8 +26,8 @@ pub(crate) struct Departure {
     pub(super) served: Served,
     pub(super) flow: usize,
     pub(super) target: usize,
-    /// The socket's state as it was exported.
-    image: Option<TcpImage>,
+    /// The socket's state as it was exported, and how much of it nobody had read.
+    image: Option<(TcpImage, usize)>,
     /// The image, until the socket is looked at again behind the export.
     exported: Option<Result<SecretBytes, Cause>>,
     /// Steering was asked for an entry.
@@ -36,8 +36,12 @@ pub(crate) struct Departure {
     is_freezing: bool,
     /// The socket was reset, because an earlier owner has received more.
     pub(super) is_bereft: bool,
-    /// The importer was told that nobody can go on.
-    has_cut: bool,
+    /// How often the socket was looked at once the connection had left.
+    looks: u32,
+    /// So many late bytes has the importer been told; all if nobody can go on.
+    told_bytes: usize,
+    /// The connection has left, and is not here again.
+    has_left: bool,
     /// The socket is gone, or belongs to the server again.
     is_over: bool,
 }
@@ -67,7 +71,9 @@ impl World {
             is_introduced: false,
             is_freezing: false,
             is_bereft: false,
-            has_cut: false,
+            looks: 0,
+            told_bytes: 0,
+            has_left: false,
             is_over: false,
         };
         self.nodes[node].departures.insert(key, departure);
@@ -131,19 +137,27 @@ impl World {
                         self.nodes[node].lingering.insert(flow, left);
                     }
                     Message::Cut => {
-                        departure.has_cut = true;
+                        departure.told_bytes = usize::MAX;
                         self.coverage.cuts += 1;
                         self.oracles.undisturbed.cut(flow);
+                    }
+                    Message::Late { ref bytes } => {
+                        departure.told_bytes = departure.told_bytes.max(bytes.len());
+                        self.coverage.late_bytes_sent += 1;
+                        self.coverage.late_bytes_seen_late += u64::from(departure.looks > 1);
                     }
                     _ => {}
                 }
                 self.send_message(node, key, &message);
                 Ok(())
             }
-            ExporterOutput::CheckReceiveSequence => {
-                let is_skipped = self.is_sabotaged(Sabotage::SkipCheck);
-                let moved = !is_skipped && self.has_moved(node, departure);
-                departure.exporter.handle_receive_sequence(self.now_ms(), moved);
+            ExporterOutput::CheckReceived => {
+                departure.looks += 1;
+                let is_skipped = self.is_sabotaged(Sabotage::SkipCheck)
+                    || departure.looks > 1 && self.is_sabotaged(Sabotage::LookOnce);
+                let received = self.received(node, departure);
+                let received = if is_skipped { Received::Nothing } else { received };
+                departure.exporter.handle_received(self.now_ms(), received);
                 Ok(())
             }
             ExporterOutput::Introduce { epoch } => self.introduce(node, key, departure, epoch),
@@ -169,6 +183,7 @@ impl World {
                 departure.is_over = true;
                 self.forget_lingering(node, flow, key);
                 if self.has_socket(node, departure) {
+                    self.check_told(node, departure)?;
                     self.close_silently(node, flow)
                 } else {
                     Ok(())
@@ -226,7 +241,7 @@ impl World {
         let served = &departure.served;
         let (mut tcp, unread) = socket.tcp.export(SERVICE, client_address(departure.flow));
         let peer_finished = socket.tcp.peer_finished || served.finished;
-        departure.image = Some(tcp.clone());
+        departure.image = Some((tcp.clone(), unread.len()));
         self.coverage.images_with_unread_bytes += u64::from(!unread.is_empty());
         self.coverage.images_with_unacknowledged_bytes += u64::from(!tcp.send_queue.is_empty());
         let mut received = served.received.clone();
@@ -268,16 +283,56 @@ impl World {
     /// Whether the frozen socket has received anything since its export.
     fn has_moved(&self, node: usize, departure: &Departure) -> bool {
         match (self.socket_of(node, departure), &departure.image) {
-            (Some(socket), Some(image)) => socket.tcp.receive_next() != image.receive_sequence,
+            (Some(socket), Some((image, _))) => socket.tcp.receive_next() != image.receive_sequence,
             _ => true,
         }
+    }
+
+    /// What the frozen socket, or that of the owner before it, has received since the export.
+    fn received(&self, node: usize, departure: &Departure) -> Received {
+        if departure.is_bereft {
+            return Received::More;
+        }
+        let (Some(socket), Some((image, unread_bytes))) =
+            (self.socket_of(node, departure), &departure.image)
+        else {
+            return Received::Nothing;
+        };
+        let (now, unread) = socket.tcp.export(SERVICE, client_address(departure.flow));
+        let here = &unread[*unread_bytes..];
+        let grown = now.receive_sequence.wrapping_sub(image.receive_sequence) as usize;
+        if grown != here.len() {
+            return Received::More;
+        }
+        let before = departure.served.late.as_ref().map_or(&[][..], |(sequence, bytes)| {
+            let skipped = image.receive_sequence.wrapping_sub(*sequence) as usize;
+            bytes.get(skipped..).unwrap_or_default()
+        });
+        let longest = if before.len() > here.len() { before } else { here };
+        if longest.is_empty() { Received::Nothing } else { Received::Bytes(longest.into()) }
+    }
+
+    /// Nothing that has come for a connection that has left is kept from its new owner.
+    fn check_told(&self, node: usize, departure: &Departure) -> Checked {
+        if !departure.has_left {
+            return Ok(());
+        }
+        let late_bytes = match self.received(node, departure) {
+            Received::Nothing => 0,
+            Received::Bytes(bytes) => bytes.len(),
+            Received::More => usize::MAX,
+        };
+        let finding = acknowledged::told(late_bytes, departure.told_bytes);
+        let finding = finding.map_err(|text| format!("n{node}, c{}: {text}", departure.flow));
+        self.judge(acknowledged::NAME, finding)
     }
 
     /// The socket is looked at again, behind its export.
     pub(super) fn exported(&mut self, node: usize, key: MoveKey) -> Checked {
         let Some(mut departure) = self.nodes[node].departures.remove(&key) else { return Ok(()) };
         let exported = departure.exported.take().expect("it was exported");
-        let has_moved = exported.is_ok() && self.has_moved(node, &departure);
+        let is_complete = departure.served.late.is_none() && !self.has_moved(node, &departure);
+        let has_moved = exported.is_ok() && !is_complete;
         let exported = if has_moved { Err(Cause::ReceiveSequenceMoved) } else { exported };
         self.nodes[node].departures.insert(key, departure);
         self.drive_departure(node, key, |exporter, now_ms| {
@@ -352,9 +407,7 @@ impl World {
             // The flow has come back: the socket has made room.
             Outcome::Moved { .. } if departure.is_over => Ok(()),
             Outcome::Moved { .. } => {
-                let finding = acknowledged::cut(self.has_moved(node, departure), departure.has_cut);
-                let finding = finding.map_err(|text| format!("n{node}, c{flow}: {text}"));
-                self.judge(acknowledged::NAME, finding)?;
+                departure.has_left = true;
                 if self.has_socket(node, departure) {
                     let until_us = (self.now_ms() + self.plan.timeouts.linger_ms) * 1000;
                     self.nodes[node].lingers_until_us.insert(flow, until_us);
@@ -380,6 +433,7 @@ impl World {
                 served.is_introduced |= departure.is_introduced;
                 let connection = served.connection;
                 self.nodes[node].served.insert(flow, served);
+                self.put_late(node, flow)?;
                 self.wake_served(node, flow);
                 let may_be_unknown =
                     cause == Cause::SteeringFull || (told.0 == told.1 && told.2 == 0);
@@ -457,19 +511,31 @@ impl World {
         Ok(())
     }
 
-    /// The same flow comes back: a socket that lingers from an earlier move makes room.
-    pub(super) fn welcome_back(&mut self, node: usize, flow: usize, epoch: u64) -> Checked {
+    /// The same flow comes back: a socket that lingers from an earlier move makes room. False if there is none.
+    pub(super) fn welcome_back(
+        &mut self,
+        node: usize,
+        flow: usize,
+        epoch: u64,
+        receive_sequence: u32,
+    ) -> Result<bool, Box<crate::violation::Violation>> {
         let lingering = self.nodes[node].lingering.get(&flow).copied();
-        let Some((key, _)) = lingering.filter(|(_, left)| epoch >= *left) else { return Ok(()) };
-        if self.has_moved(node, &self.nodes[node].departures[&key]) {
-            // It is in the way: what comes back misses bytes, and is about to be cut.
-            return Ok(());
+        let Some((key, _)) = lingering.filter(|(_, left)| epoch >= *left) else {
+            return Ok(false);
+        };
+        let departure = &self.nodes[node].departures[&key];
+        let received = self.socket_of(node, departure).map(|socket| socket.tcp.receive_next());
+        if received.is_none_or(|received| after(received, receive_sequence)) {
+            // It is in the way: what comes back misses bytes, of which its owner is about to hear.
+            return Ok(false);
         }
+        self.nodes[node].departures.get_mut(&key).expect("it is there").has_left = false;
         self.nodes[node].lingers_until_us.remove(&flow);
         self.coverage.returns_within_the_linger += 1;
         // The importer's word that it has taken the connection may still be under way: that it gives it
         // away says the same.
-        self.drive_departure(node, key, |exporter, _| exporter.handle_flow_returned())
+        self.drive_departure(node, key, |exporter, _| exporter.handle_flow_returned())?;
+        Ok(true)
     }
 
     fn forget_lingering(&mut self, node: usize, flow: usize, key: MoveKey) {

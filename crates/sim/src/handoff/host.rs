@@ -104,11 +104,14 @@ pub(crate) struct Socket {
     pub(super) imported_at: Option<u32>,
     /// When its timer was set to.
     timer_us: Option<u64>,
+    /// Tells it from every other one.
+    number: u64,
 }
 
 impl Socket {
-    pub(super) fn new(tcp: Tcp, connection: usize) -> Self {
-        Self { tcp, connection, deaf: false, mute: false, imported_at: None, timer_us: None }
+    fn new(tcp: Tcp, connection: usize, number: u64) -> Self {
+        let (deaf, mute, imported_at, timer_us) = (false, false, None, None);
+        Self { tcp, connection, deaf, mute, imported_at, timer_us, number }
     }
 }
 
@@ -133,24 +136,20 @@ impl World {
         }
         if self.plan.slips && self.random.chance(0.3) {
             // Another processor has it, past the filter, and is about to hand it to TCP.
-            let (segment, connection) = (Box::new(segment.clone()), socket.connection);
+            let (segment, socket) = (Box::new(segment.clone()), socket.number);
             let delay_us = self.random.below(self.plan.slip_us);
-            self.queue.push_after(delay_us, Event::SegmentSlips { node, connection, segment });
+            self.queue.push_after(delay_us, Event::SegmentSlips { node, socket, segment });
             return Ok(());
         }
         self.segment_at_socket(node, segment)
     }
 
     /// A segment that was past the filter is processed.
-    pub(super) fn segment_slips(
-        &mut self,
-        node: usize,
-        connection: usize,
-        segment: &Segment,
-    ) -> Checked {
+    pub(super) fn segment_slips(&mut self, node: usize, number: u64, segment: &Segment) -> Checked {
         let socket = self.nodes[node].sockets.get(&segment.flow);
-        match socket.filter(|socket| socket.connection == connection) {
+        match socket.filter(|socket| socket.number == number) {
             Some(socket) => {
+                let connection = socket.connection;
                 let frozen_at = socket.tcp.receive_next();
                 let is_frozen = socket.mute && socket.imported_at.is_none();
                 self.coverage.segments_past_the_filter += u64::from(socket.deaf);
@@ -158,11 +157,19 @@ impl World {
                 let socket = self.nodes[node].sockets.get(&segment.flow);
                 if is_frozen && socket.is_some_and(|it| it.tcp.receive_next() != frozen_at) {
                     self.oracles.slipped.insert(connection);
+                    // Until its owner has them, the connection cannot come back.
+                    self.oracles.undisturbed.excuse(segment.flow);
                 }
                 Ok(())
             }
             None => Ok(()),
         }
+    }
+
+    /// A socket of a connection.
+    pub(super) fn socket(&mut self, tcp: Tcp, connection: usize) -> Socket {
+        self.sockets += 1;
+        Socket::new(tcp, connection, self.sockets)
     }
 
     fn segment_at_socket(&mut self, node: usize, segment: &Segment) -> Checked {
@@ -187,7 +194,8 @@ impl World {
             self.connections.push(Connection { client_sequence, accepted_us: now_us });
             let sequence = self.plan.sequence(flow, connection);
             let tcp = Tcp::accept(now_us, segment, sequence, self.plan.service_sizes);
-            self.nodes[0].sockets.insert(flow, Socket::new(tcp, connection));
+            let socket = self.socket(tcp, connection);
+            self.nodes[0].sockets.insert(flow, socket);
             return self.after_socket(0, flow);
         }
         if let Some(reset) = refusal(segment) {

@@ -13,8 +13,12 @@ pub enum Sabotage {
     ClaimMakesEntry,
     /// An introduction is repeated until it is answered.
     IntroduceTwice,
-    /// The frozen socket's receive sequence is not looked at again once the connection has left.
+    /// What the frozen socket has received is not looked at again once the connection has left.
     SkipCheck,
+    /// It is looked at once.
+    LookOnce,
+    /// Late bytes are put into the new socket's queue whatever is there already.
+    ReceiveTwice,
     /// The old owner closes at once instead of lingering.
     CloseAtOnce,
     /// The importer drops the connection when the channel breaks, even if it serves it.
@@ -33,12 +37,14 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ServeUnclaimed,
         Self::ThawWithoutWinning,
         Self::ClaimMakesEntry,
         Self::IntroduceTwice,
         Self::SkipCheck,
+        Self::LookOnce,
+        Self::ReceiveTwice,
         Self::CloseAtOnce,
         Self::DropWithChannel,
         Self::SameEpoch,
@@ -56,6 +62,8 @@ impl Sabotage {
             Self::ClaimMakesEntry => "claim-makes-entry",
             Self::IntroduceTwice => "introduce-twice",
             Self::SkipCheck => "skip-check",
+            Self::LookOnce => "look-once",
+            Self::ReceiveTwice => "receive-twice",
             Self::CloseAtOnce => "close-at-once",
             Self::DropWithChannel => "drop-with-channel",
             Self::SameEpoch => "same-epoch",

@@ -178,6 +178,21 @@ impl Tcp {
         self.segment(self.next).reset()
     }
 
+    /// Receives what it lacks of `bytes`, which begin at `sequence`; with `again`, all of them. False if
+    /// it cannot.
+    pub(crate) fn receive_late(&mut self, sequence: u32, bytes: &[u8], again: bool) -> bool {
+        let present = self.receive_next.wrapping_sub(sequence) as i32;
+        let Ok(present) = usize::try_from(present) else { return false };
+        if self.state != State::Open {
+            return false;
+        }
+        let rest = bytes.get(if again { 0 } else { present }..).unwrap_or_default();
+        self.received.extend(rest);
+        self.receive_next = self.receive_next.wrapping_add(rest.len() as u32);
+        self.acknowledge();
+        true
+    }
+
     /// What is to be sent.
     pub(crate) fn take_outbox(&mut self) -> Vec<Segment> {
         std::mem::take(&mut self.outbox)

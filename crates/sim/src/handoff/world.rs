@@ -67,7 +67,8 @@ pub(crate) enum Event {
     /// A segment that was past a socket's filter is processed.
     SegmentSlips {
         node: usize,
-        connection: usize,
+        /// The socket, by its number.
+        socket: u64,
         segment: Box<Segment>,
     },
     /// A segment comes to a client.
@@ -231,6 +232,8 @@ pub(crate) struct World {
     pub(super) clients: Vec<Client>,
     /// All that the front end ever accepted.
     pub(super) connections: Vec<Connection>,
+    /// Sockets that were made.
+    pub(super) sockets: u64,
     pub(super) oracles: Oracles,
     pub(super) coverage: Coverage,
     /// How far the liveness phase has come; none in the safety phase.
@@ -259,6 +262,7 @@ impl World {
             connecting: BTreeSet::new(),
             clients: (0..plan.clients).map(|_| Client::new(plan.connections)).collect(),
             connections: Vec::new(),
+            sockets: 0,
             oracles: Oracles::new(plan.clients),
             coverage: Coverage::default(),
             stage: None,
@@ -375,8 +379,8 @@ impl World {
         match event {
             Event::Ingress { segment } => return self.ingress(&segment),
             Event::ToNode { node, segment } => return self.segment_at_node(node, &segment),
-            Event::SegmentSlips { node, connection, segment } => {
-                return self.segment_slips(node, connection, &segment);
+            Event::SegmentSlips { node, socket, segment } => {
+                return self.segment_slips(node, socket, &segment);
             }
             Event::ToClient { segment } => return self.segment_at_client(&segment),
             Event::SocketTimer { node, incarnation, flow } => {

@@ -15,9 +15,10 @@ pub(crate) fn check(acknowledged: u32, received: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// A connection has left a frozen socket that `has_moved` since its export: whoever has it now must hear of it.
-pub(crate) fn cut(has_moved: bool, was_told: bool) -> Result<(), String> {
-    if has_moved && !was_told {
+/// A frozen socket is closed that has received so many bytes since its connection's export: whoever has the connection
+/// now must have heard of them.
+pub(crate) fn told(late_bytes: usize, told_bytes: usize) -> Result<(), String> {
+    if late_bytes > told_bytes {
         return Err("nobody is told of bytes behind the image".to_owned());
     }
     Ok(())

@@ -19,7 +19,7 @@ impl Undisturbed {
         Self { excused: vec![false; clients], cut: vec![false; clients] }
     }
 
-    /// A segment has passed the filter of the client's socket.
+    /// A segment has passed the filter of the client's socket: a move may have to wait.
     pub(crate) fn excuse(&mut self, client: usize) {
         self.excused[client] = true;
     }
