@@ -78,7 +78,8 @@ struct HandoffArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Put a defect in, to see that it is found: serve-unclaimed, thaw-without-winning,
-    /// claim-makes-entry, introduce-twice, skip-check, close-at-once, drop-with-channel, same-epoch,
+    /// claim-makes-entry, introduce-twice, skip-check, look-once, receive-twice, close-at-once,
+    /// drop-with-channel, same-epoch,
     /// forget-receive-queue, forget-send-queue, listen-while-mute or forget-unread-fin
     #[arg(long, value_name = "NAME")]
     sabotage: Option<handoff::Sabotage>,
