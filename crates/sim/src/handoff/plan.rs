@@ -138,7 +138,7 @@ impl Plan {
             detection_us: random.magnitude(1..500_000),
             timeouts: timeouts(random, is_calm),
             slips: random.chance(0.4),
-            slip_us: if random.chance(0.5) { 150 } else { random.magnitude(150..50_000) },
+            slip_us: if random.chance(0.5) { 150 } else { random.magnitude(2_000..60_000) },
             shell_failure: if rough(random, 0.2) { 0.05 } else { 0.0 },
             import_us: random.magnitude(1..import_us_max),
             service_us: random.magnitude(1..5_000),
