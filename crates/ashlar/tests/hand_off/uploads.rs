@@ -14,7 +14,7 @@ fn uploads_of_many_small_objects_all_arrive() {
     if !is_possible("uploads_of_many_small_objects_all_arrive") {
         return;
     }
-    let spec = spec('u').storage_nodes(5).threshold_bytes(0);
+    let spec = spec('r').storage_nodes(5).threshold_bytes(0);
     let lab = Lab::up(&spec).unwrap().down_on_drop();
     let directory = tempfile::tempdir().unwrap();
     let (tree, back) = (directory.path().join("tree"), directory.path().join("back"));
