@@ -265,14 +265,14 @@ fn blob_directory(blobs: &Path, index: u128) -> PathBuf {
     blobs.join(format!("{index:02x}"))
 }
 
-fn entries(
+pub(crate) fn entries(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<DirEntry, StorageError>>, StorageError> {
     let entries = fs::read_dir(path).map_err(|error| StorageError::io(path, error))?;
     Ok(entries.map(move |entry| entry.map_err(|error| StorageError::io(path, error))))
 }
 
-fn lock(root: &Path) -> Result<File, StorageError> {
+pub(crate) fn lock(root: &Path) -> Result<File, StorageError> {
     let path = root.join("lock");
     let file = OpenOptions::new()
         .create(true)

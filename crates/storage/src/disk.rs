@@ -307,10 +307,7 @@ impl Writer {
         moved: PartitionMarks,
     ) -> Result<Vec<StageId>, StorageError> {
         if self.failed {
-            return Err(StorageError::Io {
-                path: metadata.path().to_path_buf(),
-                source: io::Error::other("an earlier write failed; only a new start can tell how"),
-            });
+            return Err(StorageError::failed_before(metadata.path()));
         }
         let mut update = metadata.update()?;
         update.take(self.next, steps, &moved)?;
@@ -364,7 +361,7 @@ fn open_files(
     Ok(Files { metadata: open_file(&metadata, false)?, journal: open_file(&journal, false)? })
 }
 
-fn open_file(path: &Path, create: bool) -> Result<FileBackend, StorageError> {
+pub(crate) fn open_file(path: &Path, create: bool) -> Result<FileBackend, StorageError> {
     let file: io::Result<File> =
         OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
     let file = file.map_err(|error| match error.kind() {

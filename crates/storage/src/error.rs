@@ -70,6 +70,12 @@ impl StorageError {
         }
     }
 
+    /// Something was to be written to `path` after a write or a sync there had failed.
+    pub(crate) fn failed_before(path: &Path) -> Self {
+        let source = io::Error::other("an earlier write failed; only a new start can tell how");
+        Self::Io { path: path.to_path_buf(), source }
+    }
+
     /// Damage to `what`.
     pub(crate) fn corrupt(what: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into(), detail: detail.into() }

@@ -9,4 +9,4 @@ mod kill;
 mod model;
 mod power_loss;
 mod property;
-mod simulated_file;
+pub(crate) mod simulated_file;

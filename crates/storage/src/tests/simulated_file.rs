@@ -19,11 +19,11 @@ const SECTOR_BYTES: usize = 512;
 
 /// The disk's supply: after so many operations the power goes.
 #[derive(Clone, Debug)]
-pub(super) struct Power(Arc<AtomicI64>);
+pub(crate) struct Power(Arc<AtomicI64>);
 
 /// A file; clones are the same file.
 #[derive(Clone, Debug)]
-pub(super) struct SimulatedFile {
+pub(crate) struct SimulatedFile {
     power: Power,
     /// Whether writes find no space.
     full: Arc<AtomicBool>,
@@ -47,20 +47,20 @@ enum Change {
 }
 
 impl Power {
-    pub(super) fn for_operations(count: i64) -> Self {
+    pub(crate) fn for_operations(count: i64) -> Self {
         Self(Arc::new(AtomicI64::new(count)))
     }
 
     /// Changes after how many operations the power goes.
-    pub(super) fn leave(&self, count: i64) {
+    pub(crate) fn leave(&self, count: i64) {
         self.0.store(count, Ordering::Relaxed);
     }
 
-    pub(super) fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= 0
     }
 
-    fn draw(&self) -> io::Result<()> {
+    pub(crate) fn draw(&self) -> io::Result<()> {
         if self.0.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return Err(io::Error::other("the power is lost"));
         }
@@ -69,16 +69,16 @@ impl Power {
 }
 
 impl SimulatedFile {
-    pub(super) fn new(power: Power) -> Self {
+    pub(crate) fn new(power: Power) -> Self {
         Self { power, full: Arc::default(), contents: Arc::default() }
     }
 
-    pub(super) fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::Relaxed);
     }
 
     /// The file as it is found after the power was lost.
-    pub(super) fn after_power_loss(&self, random: &mut Pcg64, power: Power) -> Self {
+    pub(crate) fn after_power_loss(&self, random: &mut Pcg64, power: Power) -> Self {
         let contents = self.contents.lock().unwrap();
         let mut seen = contents.synced.clone();
         // Some losses keep all, some nothing, most a part.
