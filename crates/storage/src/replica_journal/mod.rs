@@ -33,7 +33,7 @@ use crate::StorageError;
 use ashlar_vr::{Entry, Log, Restored, Write};
 use bytes::Bytes;
 use folder::{Folder, RealFolder};
-use format::{CheckpointName, ENTRY_BYTES, Mark, PAYLOAD_BYTES_MAX, Root, Start};
+use format::{BLOCK_BYTES, CheckpointName, ENTRY_BYTES, Mark, PAYLOAD_BYTES_MAX, Root, Start};
 use replay::{State, replay};
 use scan::{Scan, fatal};
 use std::path::Path;
@@ -42,6 +42,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// A segment that is longer gets no more batches.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// A segment grows by this part of [`SEGMENT_BYTES`].
+const SEGMENT_PARTS: u64 = 64;
 /// More than an installed log takes besides its entries: the promise, with all members' addresses.
 const INSTALL_BYTES: usize = 1024;
 /// Ends the names of files that are not complete.
@@ -117,7 +119,7 @@ impl ReplicaJournal {
         };
         let overflow = || fatal(folder.path(), "its segments' names are used up");
         let generation = last.unwrap_or(0).checked_add(1).ok_or_else(overflow)?;
-        let stream = begin_life(&*folder, generation, &state, Vec::new())?;
+        let stream = begin_life(&*folder, generation, &state, segment_bytes, Vec::new())?;
         let journal =
             Self { stream, generation, index: 0, state, segment_bytes, has_failed: false, folder };
         Ok((journal, contents))
@@ -229,7 +231,8 @@ impl ReplicaJournal {
         let (mark, life) = (self.stream.mark(), self.stream.life());
         let file = self.folder.open(&incomplete(&name), true)?;
         let buffer = self.stream.take_buffer();
-        self.stream = Stream::begin(file, path, life, &start, (mark, mark), buffer)?;
+        let ahead_bytes = ahead_bytes(self.segment_bytes);
+        self.stream = Stream::begin(file, path, life, &start, (mark, mark), ahead_bytes, buffer)?;
         self.stream.sync()?;
         publish(&*self.folder, &name)?;
         self.index = start.index;
@@ -240,7 +243,8 @@ impl ReplicaJournal {
     fn begin_anew(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
         let buffer = self.stream.take_buffer();
-        self.stream = begin_life(&*self.folder, self.generation, &self.state, buffer)?;
+        self.stream =
+            begin_life(&*self.folder, self.generation, &self.state, self.segment_bytes, buffer)?;
         self.index = 0;
         Ok(())
     }
@@ -274,6 +278,7 @@ fn begin_life(
     folder: &dyn Folder,
     generation: u64,
     state: &State,
+    segment_bytes: u64,
     buffer: Vec<u8>,
 ) -> Result<Stream, StorageError> {
     let State { promise, checkpoint, log } = state;
@@ -291,7 +296,15 @@ fn begin_life(
     let path = folder.path().join(&incomplete);
     let start = Start { index: 0, root: Some(root) };
     let file = folder.open(&incomplete, true)?;
-    let mut stream = Stream::begin(file, path, rand::random(), &start, (mark, synced), buffer)?;
+    let mut stream = Stream::begin(
+        file,
+        path,
+        rand::random(),
+        &start,
+        (mark, synced),
+        ahead_bytes(segment_bytes),
+        buffer,
+    )?;
     for op in log.base_op() + 1..=log.head_op() {
         match log.get(op) {
             Some(entry) => stream.append(entry)?,
@@ -349,6 +362,11 @@ fn read_checkpoint(folder: &dyn Folder, name: CheckpointName) -> Result<Bytes, S
         return Err(fatal(&path, "the checkpoint is damaged"));
     }
     Ok(bytes.into())
+}
+
+/// By how much a segment grows at a time.
+fn ahead_bytes(segment_bytes: u64) -> usize {
+    (segment_bytes / SEGMENT_PARTS).next_multiple_of(BLOCK_BYTES) as usize
 }
 
 fn segment_name(generation: u64, index: u32) -> String {

@@ -23,6 +23,10 @@ pub(super) struct Stream {
     life: u64,
     /// Where the next batch goes.
     end: u64,
+    /// Up to where the file is written: with zeros behind its end.
+    length: u64,
+    /// So many zeros are written ahead: a sync of a file that has not grown has less to do.
+    ahead_bytes: usize,
     /// The next batch; its memory is used again.
     buffer: Vec<u8>,
     /// Where in the buffer the records are that get a second copy.
@@ -48,6 +52,7 @@ impl Stream {
         life: u64,
         start: &Start,
         (mark, synced): (Mark, Mark),
+        ahead_bytes: usize,
         buffer: Vec<u8>,
     ) -> Result<Self, StorageError> {
         assert!(buffer.is_empty(), "what was gathered goes into its own segment");
@@ -56,6 +61,8 @@ impl Stream {
             path,
             life,
             end: 0,
+            length: 0,
+            ahead_bytes,
             buffer,
             vital: Vec::new(),
             mark,
@@ -228,18 +235,22 @@ impl Stream {
             return Ok(());
         }
         self.copy_vital();
-        align(&mut self.buffer, BLOCK_BYTES);
+        let end = self.end + align(&mut self.buffer, BLOCK_BYTES) as u64;
+        if end > self.length && self.buffer.len() < self.ahead_bytes {
+            self.buffer.resize(self.buffer.len() + self.ahead_bytes, 0);
+        }
         self.is_dirty = true;
         let written = self.file.write(self.end, &self.buffer);
         written.map_err(|error| StorageError::io(&self.path, error))?;
-        self.end += self.buffer.len() as u64;
+        self.length = self.length.max(self.end + self.buffer.len() as u64);
+        self.end = end;
         self.told = self.synced.number;
         self.buffer.clear();
         Ok(())
     }
 }
 
-/// Fills up with zeros to a multiple of `to_bytes`.
+/// Fills up with zeros to a multiple of `to_bytes`. Returns the length.
 fn align(buffer: &mut Vec<u8>, to_bytes: u64) -> usize {
     buffer.resize(buffer.len().next_multiple_of(to_bytes as usize), 0);
     buffer.len()

@@ -7,20 +7,33 @@ use super::{
     simulated_folder::{SECTOR_BYTES, SimulatedFolder},
 };
 use crate::{
-    replica_journal::{Contents, folder::Folder as _, format, fuzz},
+    replica_journal::{Contents, folder::Folder as _, format, fuzz, replay::replay, scan::Scan},
     tests::simulated_file::Power,
 };
 use ashlar_vr::{Restored, Write};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
+use redb::{StorageBackend, backends::InMemoryBackend};
+use std::{io, path::Path};
 
 /// How many entries of the last batch [`fill`] writes.
 const LAST_BATCH: usize = 3;
 
+/// How a journal's writing ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// With a seal.
+    Seal,
+    /// With a batch of entries.
+    Entries,
+    /// With a batch of entries and a promise behind them.
+    Promise,
+}
+
 /// A journal with a checkpoint, promises, installed logs, and entries smaller and larger than a sector; and
 /// what it holds.
-fn fill(is_sealed: bool) -> (SimulatedFolder, Model) {
+fn fill(end: End) -> (SimulatedFolder, Model) {
     let folder = SimulatedFolder::new(Power::for_operations(i64::MAX));
     let mut workload = Workload::new(5);
     let (mut journal, _) = open(&folder).unwrap();
@@ -52,8 +65,12 @@ fn fill(is_sealed: bool) -> (SimulatedFolder, Model) {
     let entries = workload.entries(workload.model.head(), 40, 64);
     put(&mut workload, Write::Append(entries), true);
     let entries = workload.entries(workload.model.head(), LAST_BATCH, 64);
-    put(&mut workload, Write::Append(entries), true);
-    if is_sealed {
+    put(&mut workload, Write::Append(entries), end != End::Promise);
+    if end == End::Promise {
+        let promise = workload.promise();
+        put(&mut workload, Write::Promise(promise), true);
+    }
+    if end == End::Seal {
         journal.seal().unwrap();
     }
     (folder, workload.model)
@@ -101,7 +118,7 @@ fn with_damaged_sectors(folder: &SimulatedFolder, visit: &mut dyn FnMut(&str, Si
 
 #[test]
 fn a_damaged_sector_of_a_sealed_journal_makes_holes() {
-    let (folder, model) = fill(true);
+    let (folder, model) = fill(End::Seal);
     assert_eq!(
         reopen(&folder.copy()).map(|found| model.assert_found_with_losses(&found, 0)),
         Ok([0; 2])
@@ -129,7 +146,7 @@ fn a_damaged_sector_of_a_sealed_journal_makes_holes() {
 
 #[test]
 fn a_damaged_sector_behind_the_last_seal_is_a_torn_write() {
-    let (folder, model) = fill(false);
+    let (folder, model) = fill(End::Entries);
     let mut most_cut = 0;
     with_damaged_sectors(&folder, &mut |_, copy| {
         if let Ok(found) = reopen(&copy) {
@@ -141,8 +158,63 @@ fn a_damaged_sector_behind_the_last_seal_is_a_torn_write() {
 }
 
 #[test]
+fn a_synced_promise_stays_whatever_sector_is_damaged() {
+    let (folder, model) = fill(End::Promise);
+    let mut most_holes = 0;
+    with_damaged_sectors(&folder, &mut |name, copy| {
+        if name.starts_with("segment-") {
+            let found = reopen(&copy).unwrap();
+            most_holes = most_holes.max(model.assert_found_with_losses(&found, 0)[0]);
+        }
+    });
+    assert!(most_holes > 0);
+}
+
+#[test]
+fn what_cannot_be_read_is_lost_and_nothing_else() {
+    /// A file with a block that the disk gives an error for.
+    #[derive(Debug)]
+    struct Unreadable(InMemoryBackend, std::ops::Range<u64>);
+
+    impl StorageBackend for Unreadable {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            if offset < self.1.end && self.1.start < offset + out.len() as u64 {
+                return Err(io::Error::other("a bad block"));
+            }
+            self.0.read(offset, out)
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            unreachable!("it is read")
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            unreachable!("it is read")
+        }
+        fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            unreachable!("it is read")
+        }
+    }
+
+    let (folder, model) = fill(End::Seal);
+    let bytes = folder.bytes(&segments(&folder)[0]);
+    for at in (0..bytes.len() as u64).step_by(format::BLOCK_BYTES as usize) {
+        let file = InMemoryBackend::new();
+        file.set_len(bytes.len() as u64).unwrap();
+        file.write(0, &bytes).unwrap();
+        let mut scan = Scan::default();
+        let file = Unreadable(file, at..at + format::BLOCK_BYTES);
+        let start = scan.read(&file, Path::new("segment")).unwrap();
+        let state = replay(start.root.unwrap(), scan).unwrap();
+        assert_eq!(state.log.head_op(), model.head().0);
+        assert_eq!(state.promise, model.promise);
+    }
+}
+
+#[test]
 fn more_damage_never_gives_a_wrong_entry() {
-    let (folder, model) = fill(true);
+    let (folder, model) = fill(End::Seal);
     let names = segments(&folder);
     let mut random = Pcg64::seed_from_u64(3);
     let mut refused = 0;
@@ -170,7 +242,7 @@ fn more_damage_never_gives_a_wrong_entry() {
 
 #[test]
 fn both_copies_of_a_promise_are_needed_to_lose_it() {
-    let (folder, model) = fill(true);
+    let (folder, model) = fill(End::Seal);
     let name = segments(&folder).pop().unwrap();
     let bytes = folder.bytes(&name);
     let header = |at: usize| format::Header::decode(&bytes[at..], at as u64);
@@ -203,7 +275,7 @@ fn both_copies_of_a_promise_are_needed_to_lose_it() {
 
 #[test]
 fn what_was_lost_is_repaired_and_may_be_lost_again() {
-    let (folder, model) = fill(true);
+    let (folder, model) = fill(End::Seal);
     let name = segments(&folder).pop().unwrap();
     let bytes = folder.bytes(&name);
     // Of the journal as it begins anew: its first segment repeats the entries behind the checkpoint.
@@ -230,7 +302,7 @@ fn what_was_lost_is_repaired_and_may_be_lost_again() {
 
 #[test]
 fn what_an_earlier_life_left_behind_is_not_read() {
-    let (folder, model) = fill(true);
+    let (folder, model) = fill(End::Seal);
     let old = folder.bytes(&segments(&folder)[0]);
     drop(open(&folder).unwrap());
     let name = segments(&folder).pop().unwrap();
@@ -242,7 +314,7 @@ fn what_an_earlier_life_left_behind_is_not_read() {
 
 #[test]
 fn a_missing_segment_or_checkpoint_is_told() {
-    let (folder, _) = fill(true);
+    let (folder, _) = fill(End::Seal);
     let mut workload = Workload::new(8);
     let (mut journal, Contents::Kept(found)) = open(&folder).unwrap() else { panic!("new") };
     let last = found.entries.last().unwrap().clone().unwrap();
@@ -330,7 +402,7 @@ proptest! {
     /// Changed at random and its checksums set right, a segment gives something or an error.
     #[test]
     fn any_segment_is_read(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..40)) {
-        let (folder, _) = fill(true);
+        let (folder, _) = fill(End::Seal);
         let mut bytes = folder.bytes(&segments(&folder)[0]);
         for (at, byte) in changes {
             let at = at.index(bytes.len());
