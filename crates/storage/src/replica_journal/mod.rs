@@ -8,7 +8,7 @@
 //! | name                  | holds |
 //! |-----------------------|-------|
 //! | `lock`                | nothing; locked by the process that uses the journal |
-//! | `segment-LIFE-INDEX`  | records ([`format`]) |
+//! | `segment-LIFE-INDEX`  | records ([`mod@format`]) |
 //! | `checkpoint-ID`       | a snapshot |
 //! | `….new`               | a file that is not complete |
 //!
@@ -33,7 +33,7 @@ use crate::StorageError;
 use ashlar_vr::{Entry, Log, Restored, Write};
 use bytes::Bytes;
 use folder::{Folder, RealFolder};
-use format::{BLOCK_BYTES, CheckpointName, ENTRY_BYTES, Mark, PAYLOAD_BYTES_MAX, Root, Start};
+use format::{CheckpointName, ENTRY_BYTES, Mark, PAYLOAD_BYTES_MAX, Root, Start};
 use replay::{State, replay};
 use scan::{Scan, fatal};
 use std::path::Path;
@@ -42,8 +42,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// A segment that is longer gets no more batches.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// A segment grows by this part of [`SEGMENT_BYTES`].
-const SEGMENT_PARTS: u64 = 64;
+/// An installed log that is longer than a segment's full length divided by this begins a new life.
+const INSTALL_PARTS: u64 = 8;
+const _: () = assert!(SEGMENT_BYTES / INSTALL_PARTS <= PAYLOAD_BYTES_MAX as u64);
 /// More than an installed log takes besides its entries: the promise, with all members' addresses.
 const INSTALL_BYTES: usize = 1024;
 /// Ends the names of files that are not complete.
@@ -200,7 +201,7 @@ impl ReplicaJournal {
                 *promised = Some(promise.clone());
                 let body = |entry: &Entry| ENTRY_BYTES + entry.request.body.len();
                 let payload_bytes = INSTALL_BYTES + entries.iter().map(body).sum::<usize>();
-                if payload_bytes <= PAYLOAD_BYTES_MAX {
+                if payload_bytes as u64 <= self.segment_bytes / INSTALL_PARTS {
                     self.stream.install(*after, entries, promise)
                 } else {
                     self.begin_anew()
@@ -231,8 +232,8 @@ impl ReplicaJournal {
         let (mark, life) = (self.stream.mark(), self.stream.life());
         let file = self.folder.open(&incomplete(&name), true)?;
         let buffer = self.stream.take_buffer();
-        let ahead_bytes = ahead_bytes(self.segment_bytes);
-        self.stream = Stream::begin(file, path, life, &start, (mark, mark), ahead_bytes, buffer)?;
+        self.stream =
+            Stream::begin(file, path, life, &start, (mark, mark), self.segment_bytes, buffer)?;
         self.stream.sync()?;
         publish(&*self.folder, &name)?;
         self.index = start.index;
@@ -296,15 +297,8 @@ fn begin_life(
     let path = folder.path().join(&incomplete);
     let start = Start { index: 0, root: Some(root) };
     let file = folder.open(&incomplete, true)?;
-    let mut stream = Stream::begin(
-        file,
-        path,
-        rand::random(),
-        &start,
-        (mark, synced),
-        ahead_bytes(segment_bytes),
-        buffer,
-    )?;
+    let mut stream =
+        Stream::begin(file, path, rand::random(), &start, (mark, synced), segment_bytes, buffer)?;
     for op in log.base_op() + 1..=log.head_op() {
         match log.get(op) {
             Some(entry) => stream.append(entry)?,
@@ -364,11 +358,6 @@ fn read_checkpoint(folder: &dyn Folder, name: CheckpointName) -> Result<Bytes, S
     Ok(bytes.into())
 }
 
-/// By how much a segment grows at a time.
-fn ahead_bytes(segment_bytes: u64) -> usize {
-    (segment_bytes / SEGMENT_PARTS).next_multiple_of(BLOCK_BYTES) as usize
-}
-
 fn segment_name(generation: u64, index: u32) -> String {
     format!("segment-{generation:016x}-{index:08x}")
 }
@@ -400,7 +389,11 @@ fn incomplete(name: &str) -> String {
 
 /// Reads `segment` as the only one of a journal, as it is or, with `mends`, with its checksums set right
 /// wherever a record may be: a fuzzer draws no checksums.
+///
+/// # Panics
+/// When it holds more than its bytes.
 #[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
 pub fn fuzz(segment: &[u8], mends: bool) {
     use redb::{StorageBackend as _, backends::InMemoryBackend};
     let mut segment = segment.to_vec();

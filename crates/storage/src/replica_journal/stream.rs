@@ -10,8 +10,11 @@ use redb::StorageBackend;
 use std::{ops::Range, path::PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A batch that is longer is written before it is synced, so that the buffer stays small.
-const BUFFER_BYTES_MAX: usize = 4 << 20;
+/// A segment grows by its full length divided by this.
+const GROWTH_PARTS: u64 = 64;
+/// A batch longer than a segment's full length divided by this is written before it is synced, so that the
+/// buffer stays small.
+const BUFFER_PARTS: u64 = 16;
 
 /// The end of a journal.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Stream {
     length: u64,
     /// So many zeros are written ahead: a sync of a file that has not grown has less to do.
     ahead_bytes: usize,
+    /// A batch that is longer is written before it is synced.
+    buffer_bytes_max: usize,
     /// The next batch; its memory is used again.
     buffer: Vec<u8>,
     /// Where in the buffer the records are that get a second copy.
@@ -45,14 +50,14 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Begins a segment in an empty file: `mark` is how far the journal has come before it, `synced` how far
-    /// it will be when the segment has its name.
+    /// it will be when the segment has its name; `segment_bytes` its length when it is full.
     pub(super) fn begin(
         file: Box<dyn StorageBackend>,
         path: PathBuf,
         life: u64,
         start: &Start,
         (mark, synced): (Mark, Mark),
-        ahead_bytes: usize,
+        segment_bytes: u64,
         buffer: Vec<u8>,
     ) -> Result<Self, StorageError> {
         assert!(buffer.is_empty(), "what was gathered goes into its own segment");
@@ -62,7 +67,8 @@ impl Stream {
             life,
             end: 0,
             length: 0,
-            ahead_bytes,
+            ahead_bytes: (segment_bytes / GROWTH_PARTS).next_multiple_of(BLOCK_BYTES) as usize,
+            buffer_bytes_max: (segment_bytes / BUFFER_PARTS) as usize,
             buffer,
             vital: Vec::new(),
             mark,
@@ -187,7 +193,7 @@ impl Stream {
             (self.mark.vital, self.is_vital) = (number, true);
         }
         (self.mark.number, self.mark.head_op) = (number, head_op);
-        if self.buffer.len() >= BUFFER_BYTES_MAX { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= self.buffer_bytes_max { self.flush() } else { Ok(()) }
     }
 
     /// Adds a record to the buffer. Returns where it is there.

@@ -261,6 +261,8 @@ fn both_copies_of_a_promise_are_needed_to_lose_it() {
             let copy = folder.copy();
             damage(&copy, *first);
             damage(&copy, *second);
+            // Holes do not explain what is missing: repairs could have filled them.
+            damage(&copy, format::FIRST_BATCH_AT as usize + 512);
             let found = reopen(&copy);
             if numbers(*first) == numbers(*second) {
                 assert!(second - first >= format::BLOCK_BYTES as usize);
