@@ -8,7 +8,7 @@
 //! | name                  | holds |
 //! |-----------------------|-------|
 //! | `lock`                | nothing; locked by the process that uses the journal |
-//! | `segment-LIFE-INDEX`  | records ([`mod@format`]) |
+//! | `segment-LIFE-INDEX`  | records (`format`) |
 //! | `checkpoint-ID`       | a snapshot |
 //! | `….new`               | a file that is not complete |
 //!
@@ -18,7 +18,7 @@
 //! installed log that is too long for one record, and where a full segment holds little that still matters.
 //! So what a crash or damage left behind is never appended to, and segments do not pile up.
 //!
-//! Damage is found by the numbers of the records that are missing: see [`replay`](mod@replay) and
+//! Damage is found by the numbers of the records that are missing: see `replay` and
 //! `docs/replication.md`.
 
 mod folder;
