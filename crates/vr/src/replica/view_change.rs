@@ -7,6 +7,7 @@
 use super::{Output, ReadAnswer, Replica, Status, Write, fetch::Purpose};
 use crate::{DoViewChange, MEMBERS_MAX, Message, Service, View};
 use core::net::SocketAddr;
+use std::collections::BTreeSet;
 
 /// The most holes that a vote names. A replica that has more does not vote: its disk is lost.
 pub(super) const HOLES_MAX: usize = 128;
@@ -60,9 +61,8 @@ fn canonical(votes: &[&DoViewChange], quorum: usize, blocking: usize) -> Option<
     let of_view = || votes.iter().filter(|vote| vote.last_normal == last_normal);
     let longest = of_view().map(|vote| vote.head_op).max()?;
     let mut head_op = longest;
-    let lost: Vec<u64> = of_view().flat_map(|vote| vote.holes.iter().copied()).collect();
-    let mut lost: Vec<u64> = lost.into_iter().filter(|op| *op > commit).collect();
-    lost.sort_unstable();
+    let lost = of_view().flat_map(|vote| vote.holes.iter().copied());
+    let lost: BTreeSet<u64> = lost.filter(|op| *op > commit).collect();
     for op in lost {
         let has = |vote: &&&DoViewChange| vote.head_op >= op && !vote.holes.contains(&op);
         if op > head_op || of_view().any(|vote| has(&vote)) {
