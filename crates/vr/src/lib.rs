@@ -12,7 +12,9 @@
 //!    replica itself holds back what must not be said before.
 //! 3. Send messages to the addresses given. They may be lost, repeated, delayed and reordered; what is delivered
 //!    must be what was sent, from whom it was sent (checksums and the cluster's name are the shell's).
-//! 4. After a restart, make the replica from all that was persisted ([`Start`]), never from less.
+//! 4. After a restart, make the replica from all that was persisted ([`Start`]), never from less. An entry that was
+//!    persisted and cannot be read is named as lost. One that was being written and never was persisted is not:
+//!    whoever cannot tell them apart names it too, and the group may have to wait for it for ever.
 //! 5. Time is in microseconds, from a clock that does not go back and whose speed differs from true time by at
 //!    most [`Options::drift_ppm_max`].
 //!
