@@ -39,7 +39,8 @@ pub struct Options {
     pub pipeline_max: u64,
     /// Requests that wait at a leader; beyond, they are dropped and clients repeat them.
     pub queue_max: usize,
-    /// Bytes of entries that a replica keeps for those that lag behind.
+    /// Bytes of entries that a replica keeps for those that lag behind. In durable mode it keeps more while a
+    /// checkpoint is on its way to its disk; one that has twice as many takes no more entries until it is there.
     pub log_bytes_max: usize,
     /// Clients that may have a session.
     pub sessions_max: usize,

@@ -131,6 +131,15 @@ struct Timers {
     fetch: Option<u64>,
 }
 
+/// A replica whose disk lags takes no more entries when its log has grown to so many times what it should keep:
+/// others commit without it, and what is not in a checkpoint cannot be forgotten.
+const LOG_FACTOR_MAX: usize = 2;
+
+/// Whether a log may become longer.
+fn has_room(log: &Log, options: &Options) -> bool {
+    log.bytes() < LOG_FACTOR_MAX * options.log_bytes_max
+}
+
 impl Timers {
     fn next(&self) -> Option<u64> {
         [self.heartbeat, self.resend, self.suspect, self.repeat, self.fetch]
@@ -274,6 +283,10 @@ impl<S: Service> Replica<S> {
         {
             (self.checkpoint, self.checkpoint_op) = (None, op);
             self.release();
+            if self.log.bytes() > self.options.log_bytes_max {
+                // What came meanwhile is too much already, and perhaps nothing more comes before it is less.
+                self.checkpoint();
+            }
         }
         match self.status {
             Status::Normal if self.leading.is_some() => self.acknowledged_by_itself(now_us),

@@ -75,6 +75,7 @@ scripts! {
     a_leader_that_was_deposed_commits_nothing
     who_recovers_says_nothing_to_others
     an_old_nonce_does_not_count
+    a_disk_lags
     a_disk_loses_entries
     tails_are_torn
     reads_are_never_old

@@ -1,6 +1,6 @@
 //! What a backup does: follows its leader.
 
-use super::{Replica, Status, Write};
+use super::{Replica, Status, Write, has_room};
 use crate::{Entry, Message, Mode, Service, View};
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -70,6 +70,9 @@ impl<S: Service> Replica<S> {
                 if lost.is_some() && self.log.fill(entry) {
                     repaired.extend(lost);
                 }
+            } else if !has_room(&self.log, &self.options) {
+                // It is sent again when there is.
+                break;
             } else if self.log.head_digest().is_some_and(|previous| entry.follows(previous))
                 && entry.op == self.log.head_op() + 1
             {

@@ -85,7 +85,7 @@ impl<S: Service> Replica<S> {
     }
 
     /// Writes a checkpoint when the log has become long.
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let is_long = self.log.bytes() > self.options.log_bytes_max / 2;
         let is_durable = self.options.mode == Mode::Durable;
         if !is_durable

@@ -1,7 +1,7 @@
 //! What a leader does: gives requests their places, hands them out, counts who has them.
 
 use super::{
-    Answer, Output, Replica, Reply, Status, Write, execute::Reconfiguration, reads::Reads,
+    Answer, Output, Replica, Reply, Status, Write, execute::Reconfiguration, has_room, reads::Reads,
 };
 use crate::{
     ClientId, Entry, Kind, Known, Members, Message, Mode, OUTSTANDING_MAX, Request, Service, View,
@@ -213,7 +213,8 @@ impl<S: Service> Replica<S> {
         let leading = self.leading.as_mut().filter(|leading| !leading.queue.is_empty())?;
         let is_open = log.head_op() - *commit < options.window_entries
             && leading.batch_bytes < options.window_bytes
-            && (leading.batches.len() as u64) < options.pipeline_max;
+            && (leading.batches.len() as u64) < options.pipeline_max
+            && has_room(log, options);
         if !is_open || !is_certain || leading.ends_at.is_some() || !self.is_settled {
             return None;
         }
