@@ -95,8 +95,10 @@ struct VrArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Put a defect in, to see that it is found: forget-promise, restart-empty, speak-before-sync,
-    /// acknowledge-anything, hide-holes, forget-tail, read-anywhere, repeat-in-new-session or
-    /// renumber-requests
+    /// acknowledge-anything, hide-holes, forget-tail, read-anywhere, repeat-in-new-session,
+    /// renumber-requests, view-of-last-entry, acknowledge-after-leaving, count-twice, commit-early,
+    /// truncate-then-fetch, tear-install, give-up-holes, speak-while-recovering, long-leases,
+    /// different-bounds, forget-members or early-epoch
     #[arg(long, value_name = "NAME")]
     sabotage: Option<vr::Sabotage>,
 }

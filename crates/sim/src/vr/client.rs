@@ -17,6 +17,9 @@ const WAIT_US: u64 = 30_000;
 /// After so long a reader gives up, in microseconds.
 const PATIENCE_US: u64 = 300_000;
 
+/// For a defect: so much longer is a lease, in microseconds.
+const LONGER_US: u64 = 400_000;
+
 /// A client.
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -193,11 +196,15 @@ impl World {
         age_us: Option<u64>,
     ) -> Checked {
         let reads_anywhere = self.sabotage == Some(Sabotage::ReadAnywhere);
+        let has_long_leases = self.sabotage == Some(Sabotage::LongLeases);
         let Some((replica, local_us)) = self.replica(host) else { return Ok(()) };
         match age_us {
             Some(age_us) => replica.handle_stale_read(local_us, id, &question, age_us),
             None if reads_anywhere => {
                 replica.handle_stale_read(local_us, id, &question, 10_000_000)
+            }
+            None if has_long_leases => {
+                replica.handle_read(local_us.saturating_sub(LONGER_US), id, question)
             }
             None => replica.handle_read(local_us, id, question),
         }

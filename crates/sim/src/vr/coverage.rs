@@ -57,6 +57,8 @@ counts! {
     pauses,
     /// Cuts in the network.
     cuts,
+    /// Leaders cut off that clients still reached.
+    leaders_stranded,
     /// Histories judged linearizable.
     histories_linearizable,
     /// Histories that were too hard to judge.

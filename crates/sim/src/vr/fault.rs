@@ -10,6 +10,10 @@ use ashlar_vr::Mode;
 const DOWN_US: std::ops::Range<u64> = 1_000..800_000;
 /// How long a host stands still, in microseconds.
 const PAUSE_US: std::ops::Range<u64> = 1_000..600_000;
+/// How long a leader is cut off while others lead, in microseconds.
+const STRANDED_US: std::ops::Range<u64> = 300_000..1_500_000;
+/// How long a memory that was recovered lasts, in microseconds.
+const RELAPSE_US: std::ops::Range<u64> = 100..50_000;
 /// How long a cut lasts, in microseconds.
 const CUT_US: std::ops::Range<u64> = 10_000..1_500_000;
 
@@ -64,6 +68,13 @@ impl World {
             }
             Fault::Damage => self.damage(host),
             Fault::Reconfigure => return self.reconfigure(),
+            Fault::Relieve => {
+                if let Some(leader) = self.leader() {
+                    self.strand(leader);
+                }
+            }
+            Fault::Ambush => self.is_ambush_laid = true,
+            Fault::Relapse => self.is_relapse_near = true,
         }
         Ok(())
     }
@@ -76,6 +87,56 @@ impl World {
         self.hosts
             .iter()
             .position(|host| host.replica.as_ref().is_some_and(|replica| replica.is_leader()))
+    }
+
+    /// Cuts a host off that still hears clients: it takes entries that nobody else gets, and may answer reads.
+    /// Whoever else was cut off is back.
+    fn strand(&mut self, host: usize) {
+        self.network.heal();
+        if self.random.chance(0.5) {
+            self.network.isolate(host, false, true);
+        } else {
+            for other in (0..self.hosts.len()).filter(|other| *other != host) {
+                self.network.cut(host, other);
+                self.network.cut(other, host);
+            }
+        }
+        self.coverage.leaders_stranded += 1;
+        let cut_us = self.random.range(STRANDED_US);
+        self.queue.push_after(cut_us, Event::NetworkHeals);
+    }
+
+    /// Cuts a leader off whose view has begun, before it says so, or takes its power.
+    pub(super) fn spring_ambush(&mut self, host: usize) {
+        let is_about_to_lead = |replica: &ashlar_vr::Replica<_>| {
+            let is_leader = replica.leader() == Some(self.hosts[host].address);
+            is_leader && !replica.is_leader()
+        };
+        if self.is_ambush_laid
+            && self.is_safe_phase
+            && self.hosts[host].replica.as_ref().is_some_and(is_about_to_lead)
+        {
+            self.is_ambush_laid = false;
+            if self.random.chance(0.5) { self.strand(host) } else { self.kill(host, true) }
+        }
+    }
+
+    /// A replica has recovered its memory.
+    pub(super) fn recovered(&mut self, host: usize) {
+        self.coverage.recoveries_ended += 1;
+        if std::mem::take(&mut self.is_relapse_near) && self.is_safe_phase {
+            let after_us = self.random.magnitude(RELAPSE_US);
+            self.queue.push_after(after_us, Event::Relapse { host });
+        }
+    }
+
+    /// It loses its memory again, for a moment.
+    pub(super) fn relapse(&mut self, host: usize) -> Checked {
+        if self.is_safe_phase && self.hosts[host].replica.is_some() && self.may_lose_memory(host) {
+            self.stop(host, false);
+            self.start(host)?;
+        }
+        Ok(())
     }
 
     fn isolate(&mut self, host: usize) {

@@ -134,12 +134,20 @@ impl World {
         }
         let local_us = self.hosts[host].local_us(self.queue.now_us());
         let seed = self.random.below(u64::MAX);
-        let options = self.plan.options;
+        let mut options = self.plan.options;
         let at = &mut self.hosts[host];
         at.incarnation += 1;
         let mut promise = at.disk.current().promise.clone();
         if self.sabotage == Some(Sabotage::ForgetPromise) && at.first_promise.is_some() {
             promise.clone_from(&at.first_promise);
+        }
+        if self.sabotage == Some(Sabotage::ForgetMembers)
+            && let Some(promise) = promise.as_mut().filter(|it| !it.epoch.members.is_empty())
+        {
+            promise.epoch.members = self.first_configuration.members().to_vec();
+        }
+        if self.sabotage == Some(Sabotage::DifferentBounds) {
+            options.sessions_max = options.sessions_max.saturating_sub(host).max(1);
         }
         let start = match promise {
             _ if self.sabotage == Some(Sabotage::RestartEmpty)
@@ -150,7 +158,14 @@ impl World {
             }
             None if host < self.plan.members => Start::New(self.first_configuration.clone()),
             None => Start::Join,
-            Some(promise) if options.mode == Mode::Durable => Start::Restored(at.restored(promise)),
+            Some(promise) if options.mode == Mode::Durable => {
+                let mut restored = at.restored(promise);
+                if self.sabotage == Some(Sabotage::GiveUpHoles) {
+                    let whole = restored.entries.iter().take_while(|entry| entry.is_some()).count();
+                    restored.entries.truncate(whole);
+                }
+                Start::Restored(restored)
+            }
             Some(promise) => Start::Lost { promise, nonce: seed },
         };
         at.timeout_us = None;
@@ -199,15 +214,12 @@ impl World {
     /// A message arrives.
     pub(super) fn deliver(&mut self, from: usize, to: usize, message: Message) -> Checked {
         let source = self.hosts[from].address;
-        if self.sabotage == Some(Sabotage::AcknowledgeAnything)
-            && let Message::Prepare { view, entries, .. } = &message
-            && let Some(last) = entries.last()
-        {
-            let (view, op, digest) = (*view, last.op, last.digest);
-            self.send(to, source, Message::PrepareOk { view, op, digest });
-        }
+        let extra = self.misreceive(from, to, &message);
         let Some((replica, local_us)) = self.replica(to) else { return Ok(()) };
         replica.handle_message(local_us, source, message);
+        if let Some((source, message)) = extra {
+            replica.handle_message(local_us, source, message);
+        }
         self.settle(to)
     }
 
@@ -265,17 +277,20 @@ impl World {
             }
         }
         self.look(host)?;
+        self.spring_ambush(host);
         let at = &mut self.hosts[host];
         let Some(replica) = &at.replica else { return Ok(()) };
         let is_recovering = replica.status() == Status::Recovering;
         let was_recovering = std::mem::replace(&mut at.is_recovering, is_recovering);
         let has_recovered = was_recovering && replica.status() == Status::Normal;
-        self.coverage.recoveries_ended += u64::from(has_recovered);
         let epoch = u64::from(replica.configuration().epoch());
         self.coverage.epochs_begun = self.coverage.epochs_begun.max(epoch);
-        let Some(due_us) = replica.poll_timeout().map(|local_us| at.true_us(local_us)) else {
-            return Ok(());
-        };
+        let due_us = replica.poll_timeout().map(|local_us| at.true_us(local_us));
+        if has_recovered {
+            self.recovered(host);
+        }
+        let Some(due_us) = due_us else { return Ok(()) };
+        let at = &mut self.hosts[host];
         if at.timeout_us.is_none_or(|at_us| due_us < at_us) {
             let incarnation = at.incarnation;
             self.hosts[host].timeout_us = Some(due_us);
@@ -301,6 +316,15 @@ impl World {
         {
             at.first_promise = Some(promise.clone());
         }
+        let write = match write {
+            Write::Install { after, entries, promise }
+                if self.sabotage == Some(Sabotage::TearInstall) =>
+            {
+                at.disk.write(Write::Install { after, entries: Vec::new(), promise });
+                Write::Append(entries)
+            }
+            write => write,
+        };
         let (id, incarnation) = (at.disk.write(write), at.incarnation);
         at.synced_us = at.synced_us.max(now_us) + sync_us;
         let synced_us = at.synced_us;
@@ -316,7 +340,7 @@ impl World {
 
     /// Sends a message to a replica, as a host does that may have a defect.
     pub(super) fn send(&mut self, from: usize, to: SocketAddr, mut message: Message) {
-        self.distort(&mut message);
+        self.distort(from, &mut message);
         self.count(&message);
         if let Err(violation) = self.oracles_hear(from, &message) {
             self.broken.get_or_insert(violation);

@@ -1,8 +1,8 @@
 //! Defects put in on purpose, to prove that the oracles see them.
 
 use super::world::World;
-use ashlar_vr::Message;
-use std::{fmt, str::FromStr};
+use ashlar_vr::{Entry, EpochStart, Kind, Message, Mode, Status, View, Write};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 /// A defect of a replica or its shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,35 @@ pub enum Sabotage {
     RepeatInNewSession,
     /// A client repeats a request under a new number.
     RenumberRequests,
+    /// A vote names the view of its last entry for the last normal one.
+    ViewOfLastEntry,
+    /// Who has left a view acknowledges what comes in it.
+    AcknowledgeAfterLeaving,
+    /// An acknowledgement counts for another member, too.
+    CountTwice,
+    /// A leader says that all it has is committed.
+    CommitEarly,
+    /// A log is let go of before the other one is here.
+    TruncateThenFetch,
+    /// A log is replaced in two writes.
+    TearInstall,
+    /// A replica that starts again takes a lost entry for one that it never had.
+    GiveUpHoles,
+    /// A replica without memory answers others.
+    SpeakWhileRecovering,
+    /// A leader takes its lease for longer than its members have promised.
+    LongLeases,
+    /// Members keep different numbers of sessions.
+    DifferentBounds,
+    /// A replica that starts again takes the first members for the present ones.
+    ForgetMembers,
+    /// The next members are told before they are agreed on.
+    EarlyEpoch,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 21] = [
         Self::ForgetPromise,
         Self::RestartEmpty,
         Self::SpeakBeforeSync,
@@ -39,6 +63,18 @@ impl Sabotage {
         Self::ReadAnywhere,
         Self::RepeatInNewSession,
         Self::RenumberRequests,
+        Self::ViewOfLastEntry,
+        Self::AcknowledgeAfterLeaving,
+        Self::CountTwice,
+        Self::CommitEarly,
+        Self::TruncateThenFetch,
+        Self::TearInstall,
+        Self::GiveUpHoles,
+        Self::SpeakWhileRecovering,
+        Self::LongLeases,
+        Self::DifferentBounds,
+        Self::ForgetMembers,
+        Self::EarlyEpoch,
     ];
 
     /// Its name on the command line.
@@ -53,6 +89,18 @@ impl Sabotage {
             Self::ReadAnywhere => "read-anywhere",
             Self::RepeatInNewSession => "repeat-in-new-session",
             Self::RenumberRequests => "renumber-requests",
+            Self::ViewOfLastEntry => "view-of-last-entry",
+            Self::AcknowledgeAfterLeaving => "acknowledge-after-leaving",
+            Self::CountTwice => "count-twice",
+            Self::CommitEarly => "commit-early",
+            Self::TruncateThenFetch => "truncate-then-fetch",
+            Self::TearInstall => "tear-install",
+            Self::GiveUpHoles => "give-up-holes",
+            Self::SpeakWhileRecovering => "speak-while-recovering",
+            Self::LongLeases => "long-leases",
+            Self::DifferentBounds => "different-bounds",
+            Self::ForgetMembers => "forget-members",
+            Self::EarlyEpoch => "early-epoch",
         }
     }
 }
@@ -74,7 +122,7 @@ impl FromStr for Sabotage {
 
 impl World {
     /// What a host with a defect sends instead.
-    pub(super) fn distort(&self, message: &mut Message) {
+    pub(super) fn distort(&mut self, from: usize, message: &mut Message) {
         let Some(sabotage) = self.sabotage else { return };
         match (sabotage, message) {
             (Sabotage::HideHoles, Message::DoViewChange(vote)) => {
@@ -86,7 +134,91 @@ impl World {
             (Sabotage::ForgetTail, Message::DoViewChange(vote)) => {
                 vote.head_op = vote.commit.max(vote.head_op.saturating_sub(1));
             }
+            (Sabotage::ViewOfLastEntry, Message::DoViewChange(vote)) => {
+                let replica = self.hosts[from].replica.as_ref();
+                let last = replica.and_then(|replica| replica.log().get(vote.head_op));
+                vote.last_normal = last.map_or(vote.last_normal, |entry| entry.view);
+            }
+            (Sabotage::CommitEarly, Message::Prepare { commit, entries, .. }) => {
+                *commit = entries.last().map_or(*commit, |entry| entry.op);
+            }
+            (Sabotage::CommitEarly, Message::Commit { commit, head_op, .. }) => *commit = *head_op,
+            (Sabotage::EarlyEpoch, Message::Prepare { entries, .. }) => {
+                let last = entries.iter().find(|entry| entry.request.kind == Kind::Reconfigure);
+                if let Some(epoch) = last.and_then(next_epoch) {
+                    for to in epoch.members.clone() {
+                        self.send(from, to, Message::StartEpoch(epoch.clone()));
+                    }
+                }
+            }
             _ => {}
         }
     }
+
+    /// What a host with a defect makes of a message before it handles it: perhaps it handles another one, too, as
+    /// if somebody had sent it.
+    pub(super) fn misreceive(
+        &mut self,
+        from: usize,
+        to: usize,
+        message: &Message,
+    ) -> Option<(SocketAddr, Message)> {
+        let sabotage = self.sabotage?;
+        let source = self.hosts[from].address;
+        let replica = self.hosts[to].replica.as_ref()?;
+        match (sabotage, message) {
+            (Sabotage::AcknowledgeAnything, Message::Prepare { view, entries, .. }) => {
+                let (view, last) = (*view, entries.last()?);
+                let (op, digest) = (last.op, last.digest);
+                self.send(to, source, Message::PrepareOk { view, op, digest });
+            }
+            (Sabotage::AcknowledgeAfterLeaving, Message::Prepare { view, entries, .. })
+                if *view < replica.view() =>
+            {
+                let (view, last) = (*view, entries.last()?);
+                let (op, digest) = (last.op, last.digest);
+                self.send(to, source, Message::PrepareOk { view, op, digest });
+            }
+            (Sabotage::CountTwice, Message::PrepareOk { .. }) => {
+                let members = replica.configuration().members().iter();
+                let mut others =
+                    members.filter(|at| **at != source && **at != self.hosts[to].address);
+                return others.next().map(|other| (*other, message.clone()));
+            }
+            (Sabotage::SpeakWhileRecovering, Message::Recovery { nonce, .. })
+                if replica.status() == Status::Recovering =>
+            {
+                let (view, nonce) = (replica.view(), *nonce);
+                let leads = replica.configuration().leader_of(view);
+                let leads = replica.configuration().members()[leads] == self.hosts[to].address;
+                let leader = leads.then_some((0, 0, 0));
+                self.send(to, source, Message::RecoveryResponse { view, nonce, leader });
+            }
+            (
+                Sabotage::TruncateThenFetch,
+                Message::StartView { view, head_op, head_digest, .. },
+            ) if *view >= replica.view()
+                && replica.status() != Status::Joining
+                && self.plan.options.mode == Mode::Durable =>
+            {
+                let after = replica.commit().min(replica.log().whole_op());
+                let is_here = replica.log().digest_at(*head_op) == Some(*head_digest);
+                let promise = self.hosts[to].disk.current().promise.clone()?;
+                if !is_here {
+                    let write = Write::Install { after, entries: Vec::new(), promise };
+                    self.hosts[to].disk.write(write);
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+/// The epoch that an entry would begin.
+fn next_epoch(entry: &Entry) -> Option<EpochStart> {
+    let text = str::from_utf8(&entry.request.body).ok()?;
+    let members = text.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let view = View::new(entry.view.epoch() + 1, 0);
+    Some(EpochStart { view, op: entry.op, digest: entry.digest, members })
 }

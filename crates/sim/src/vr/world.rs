@@ -52,6 +52,8 @@ pub(super) enum Event {
     ReadTimeout { id: ReadId },
     /// A fault strikes.
     FaultStrikes,
+    /// A replica that has recovered loses its memory again.
+    Relapse { host: usize },
     /// All cuts are mended.
     NetworkHeals,
     /// The operator's client may repeat itself.
@@ -89,13 +91,17 @@ pub(super) struct World {
     pub(super) coverage: Coverage,
     trace: Trace,
     pub(super) is_safe_phase: bool,
+    /// The next leader will be cut off.
+    pub(super) is_ambush_laid: bool,
+    /// The next replica that recovers will lose its memory again.
+    pub(super) is_relapse_near: bool,
     pub(super) ends: bool,
 }
 
 impl World {
     pub(super) fn new(seed: u64, options: Options) -> Self {
         let mut random = Random::new(seed);
-        let plan = Plan::new(&mut random);
+        let plan = Plan::new(seed, &mut random);
         let address = |index: usize| SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000));
         let members = (0..plan.members).map(address).collect();
         let first_configuration = Configuration::new(0, members).expect("a plan names a group");
@@ -121,6 +127,8 @@ impl World {
             coverage: Coverage::default(),
             trace: Trace::new(options.keep),
             is_safe_phase: true,
+            is_ambush_laid: false,
+            is_relapse_near: false,
             ends: false,
             random,
             plan,
@@ -176,6 +184,7 @@ impl World {
             Event::Answer { id, answer } => self.take_answer(id, answer),
             Event::ReadTimeout { id } => self.read_timeout(id),
             Event::FaultStrikes => self.strike(),
+            Event::Relapse { host } => self.relapse(host),
             Event::NetworkHeals => {
                 self.network.heal();
                 Ok(())

@@ -2,7 +2,9 @@
 
 mod agreement;
 mod bounded;
+mod committed;
 mod converged;
+mod kept;
 mod leaders;
 mod linearizable;
 mod promises;
@@ -14,6 +16,8 @@ use super::{
 };
 use agreement::Agreement;
 use ashlar_vr::Message;
+use committed::Committed;
+use kept::Kept;
 use leaders::Leaders;
 use promises::Promises;
 
@@ -21,6 +25,8 @@ use promises::Promises;
 #[derive(Debug)]
 pub(super) struct Oracles {
     agreement: Agreement,
+    committed: Committed,
+    kept: Kept,
     leaders: Leaders,
     promises: Promises,
 }
@@ -29,6 +35,8 @@ impl Oracles {
     pub(super) fn new(hosts: usize) -> Self {
         Self {
             agreement: Agreement::new(hosts),
+            committed: Committed::new(),
+            kept: vec![None; hosts],
             leaders: Leaders::default(),
             promises: Promises::new(hosts),
         }
@@ -48,6 +56,8 @@ impl World {
         }
         self.look_at_agreement(host)?;
         self.look_at_leader(host)?;
+        self.look_at_commit(host)?;
+        self.look_at_what_is_kept(host)?;
         self.look_at_bounds(host)
     }
 
@@ -56,7 +66,9 @@ impl World {
         if self.judge_of == Judge::Clients {
             return Ok(());
         }
+        self.hear_acknowledgement(host, message)?;
         self.hear_promise(host, message)?;
+        self.hear_what_is_kept(host, message)?;
         self.hear_what_is_stored(host, message)
     }
 
