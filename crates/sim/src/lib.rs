@@ -8,7 +8,7 @@
 //!
 //! The frame: [`random`] (the seed), [`events`] (virtual time), [`network`], [`disk`],
 //! [`linearizability`] (the judge of what clients saw), [`trace`], [`violation`], [`coverage`],
-//! [`report`], [`runner`] (many seeds). The worlds: [`object`], [`handoff`] and [`vr`].
+//! [`report`], [`simulation`] (one run), [`shrink`] (a smaller one), [`runner`] (many). The worlds: [`object`], [`handoff`] and [`vr`].
 
 pub mod coverage;
 pub mod disk;
@@ -20,6 +20,8 @@ pub mod object;
 pub mod random;
 pub mod report;
 pub mod runner;
+pub mod shrink;
+pub mod simulation;
 pub mod trace;
 pub mod violation;
 pub mod vr;

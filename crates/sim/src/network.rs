@@ -28,6 +28,20 @@ impl Conditions {
         self.latency_us.end * (tail * reordered + repeated)
     }
 
+    /// Better conditions: without all that happens to messages, or without one thing.
+    pub(crate) fn better(&self) -> Vec<Self> {
+        let faulty = [self.loss, self.duplication, self.reordering].map(|rate| rate > 0.0);
+        let one_less = [
+            Self { loss: 0.0, ..self.clone() },
+            Self { duplication: 0.0, ..self.clone() },
+            Self { reordering: 0.0, ..self.clone() },
+        ];
+        let all = (faulty.iter().filter(|is_faulty| **is_faulty).count() > 1)
+            .then(|| self.without_faults());
+        let one_less = faulty.into_iter().zip(one_less).filter(|(is_faulty, _)| *is_faulty);
+        all.into_iter().chain(one_less.map(|(_, better)| better)).collect()
+    }
+
     /// The same latency, and every message arrives once, in order.
     #[must_use]
     pub fn without_faults(&self) -> Self {

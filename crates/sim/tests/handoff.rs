@@ -7,7 +7,7 @@ mod support;
 
 use ashlar_sim::{
     coverage::Exercised,
-    handoff::{Coverage, Judge, Options, Report, Sabotage, run},
+    handoff::{Coverage, Judge, Options, Report, Sabotage, run, shrink},
     trace::Keep,
 };
 /// So many runs exercise everything, and always take place.
@@ -34,7 +34,7 @@ fn connections_move_unharmed_and_all_is_exercised() {
     assert!(idle.iter().all(|name| rare.contains(name)), "{idle:?}");
 }
 
-world! { seeds: "../seeds/handoff.txt", the_same_twice: 10 }
+world! { seeds: "../seeds/handoff.txt", the_same_twice: 10, made_smaller: Sabotage::ServeUnclaimed }
 
 sabotages! {
     serving_before_steering_follows_is_found: ServeUnclaimed, ["followed"];

@@ -7,7 +7,7 @@ mod support;
 
 use ashlar_sim::{
     coverage::Exercised,
-    object::{Coverage, Judge, Options, Report, Sabotage, run},
+    object::{Coverage, Judge, Options, Report, Sabotage, run, shrink},
     trace::Keep,
 };
 /// So many runs exercise everything, and always take place.
@@ -35,7 +35,7 @@ fn the_chain_keeps_its_promises_and_all_is_exercised() {
     assert!(exercised.histories_undecided * 50 < decided, "the search decides too little");
 }
 
-world! { seeds: "../seeds/object.txt", the_same_twice: 20 }
+world! { seeds: "../seeds/object.txt", the_same_twice: 20, made_smaller: Sabotage::CommitAtHead }
 
 sabotages! {
     dirty_reads_that_do_not_ask_are_found: ServeDirty, ["linearizable"];

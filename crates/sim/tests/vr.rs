@@ -8,7 +8,7 @@ mod support;
 use ashlar_sim::{
     coverage::Exercised,
     trace::Keep,
-    vr::{Coverage, Judge, Options, Report, Sabotage, run},
+    vr::{Coverage, Judge, Options, Report, Sabotage, run, shrink},
 };
 
 /// So many runs exercise everything, and always take place.
@@ -34,7 +34,7 @@ fn groups_keep_their_promises_and_all_is_exercised() {
     assert!(idle.iter().all(|name| *name == "histories_undecided"), "{idle:?}");
 }
 
-world! { seeds: "../seeds/vr.txt", the_same_twice: 10 }
+world! { seeds: "../seeds/vr.txt", the_same_twice: 10, made_smaller: Sabotage::CountTwice }
 
 sabotages! {
     forgetting_promises_is_found: ForgetPromise, ["kept", "leaders", "promises", "agreement", "stored"];

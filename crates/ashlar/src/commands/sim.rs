@@ -6,6 +6,7 @@ use ashlar_sim::{
     handoff, object,
     report::Report,
     runner::{Batch, run_batch},
+    shrink::Shrunk,
     trace::Keep,
     vr,
 };
@@ -26,6 +27,8 @@ const RUNS_DEFAULT: u64 = 1000;
 /// After so many seeds that break a property the others are not run: they most likely break the
 /// same one.
 const VIOLATIONS_MAX: usize = 20;
+/// So many runs may be spent on making one smaller.
+const SHRINK_RUNS_MAX: u64 = 5_000;
 /// How often the progress bar moves.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -35,6 +38,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
   ashlar sim object --runs 2000
   ashlar sim handoff --minutes 1
   ashlar sim object --seed 133 --runs 1 --trace
+  ashlar sim object --seed 133 --runs 1 --shrink
 
 docs/simulator.md says what is simulated, and how to read a trace.")]
 pub(crate) struct Args {
@@ -118,6 +122,9 @@ struct CommonArgs {
     /// Print all that happens in the one run
     #[arg(long, conflicts_with_all = ["minutes", "json"])]
     trace: bool,
+    /// If the one run breaks a property, look for a smaller one that does, and print it
+    #[arg(long, conflicts_with_all = ["minutes", "json", "trace"])]
+    shrink: bool,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -145,19 +152,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let sabotage = args.sabotage;
             let options = |keep| object::Options { sabotage, keep, ..object::Options::default() };
             let run = |seed, keep| object::run(seed, options(keep));
-            run_world("object", &args.common, sabotage, run)
+            let shrink = |seed| object::shrink(seed, options(Keep::Nothing), SHRINK_RUNS_MAX);
+            run_world("object", &args.common, sabotage, run, shrink)
         }
         World::Handoff(args) => {
             let sabotage = args.sabotage;
             let options = |keep| handoff::Options { sabotage, keep, ..handoff::Options::default() };
             let run = |seed, keep| handoff::run(seed, options(keep));
-            run_world("handoff", &args.common, sabotage, run)
+            let shrink = |seed| handoff::shrink(seed, options(Keep::Nothing), SHRINK_RUNS_MAX);
+            run_world("handoff", &args.common, sabotage, run, shrink)
         }
         World::Vr(args) => {
             let sabotage = args.sabotage;
             let options = |keep| vr::Options { sabotage, keep, ..vr::Options::default() };
             let run = |seed, keep| vr::run(seed, options(keep));
-            run_world("vr", &args.common, sabotage, run)
+            let shrink = |seed| vr::shrink(seed, options(Keep::Nothing), SHRINK_RUNS_MAX);
+            run_world("vr", &args.common, sabotage, run, shrink)
         }
     }
 }
@@ -168,6 +178,7 @@ fn run_world<C: Exercised + Send>(
     args: &CommonArgs,
     sabotage: Option<impl Display>,
     run: impl Fn(u64, Keep) -> Report<C> + Sync,
+    shrink: impl Fn(u64) -> Option<Shrunk<C>>,
 ) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(random_seed);
     let batch = args.batch(seed)?;
@@ -182,7 +193,10 @@ fn run_world<C: Exercised + Send>(
     let single = batch.runs_max == Some(1);
     let sabotage = sabotage.map_or(String::new(), |sabotage| format!(" --sabotage {sabotage}"));
     for report in &failed {
-        report_failure(world, report, &sabotage, single);
+        match args.shrink.then(|| silently(|| shrink(report.seed))).flatten() {
+            Some(shrunk) => report_shrunk(&shrunk),
+            None => report_failure(world, report, &sabotage, single),
+        }
     }
     match failed.len() {
         0 => Ok(()),
@@ -193,12 +207,15 @@ fn run_world<C: Exercised + Send>(
 impl CommonArgs {
     fn batch(&self, seed: u64) -> anyhow::Result<Batch> {
         let runs_max = match (self.runs, self.minutes) {
-            (None, _) if self.trace => Some(1),
+            (None, _) if self.trace || self.shrink => Some(1),
             (None, None) => Some(RUNS_DEFAULT),
             (runs, _) => runs,
         };
         if self.trace && runs_max != Some(1) {
             bail!("--trace is for one run: add --runs 1");
+        }
+        if self.shrink && runs_max != Some(1) {
+            bail!("--shrink is for one run: add --runs 1");
         }
         let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(Batch { seed, runs_max, time_max: self.minutes, threads })
@@ -214,28 +231,30 @@ fn simulate<C: Exercised + Send>(
     let keep = if prints_trace { Keep::All } else { Keep::Nothing };
     let progress = progress_bar(batch);
     let (mut exercised, mut failed) = (C::default(), Vec::new());
-    // A core that panics is reported as a violation, with its seed.
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let runs = run_batch(
-        batch,
-        |seed| run(seed, keep),
-        |_, report| {
-            progress.inc(1);
-            exercised.add(&report.coverage);
-            if prints_trace {
-                report.trace.iter().for_each(|line| println!("{line}"));
-            }
-            failed.extend(report.violation.is_some().then_some(report));
-            failed.len() < VIOLATIONS_MAX
-        },
-    );
-    panic::set_hook(hook);
+    let observe = |_, report: Report<C>| {
+        progress.inc(1);
+        exercised.add(&report.coverage);
+        if prints_trace {
+            report.trace.iter().for_each(|line| println!("{line}"));
+        }
+        failed.extend(report.violation.is_some().then_some(report));
+        failed.len() < VIOLATIONS_MAX
+    };
+    let runs = silently(|| run_batch(batch, |seed| run(seed, keep), observe));
     progress.finish_and_clear();
     failed.sort_by_key(|report| report.seed.wrapping_sub(batch.seed));
     let seeds: Vec<_> = failed.iter().map(|report| report.seed).collect();
     let summary = Summary { runs, violations: seeds.len(), seeds, seed: batch.seed, exercised };
     (summary, failed)
+}
+
+/// Does something in which cores may panic: that is reported as a violation, with its seed.
+fn silently<R>(act: impl FnOnce() -> R) -> R {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = act();
+    panic::set_hook(hook);
+    result
 }
 
 fn progress_bar(batch: Batch) -> ProgressBar {
@@ -281,9 +300,20 @@ fn report_failure<C>(world: &str, report: &Report<C>, sabotage: &str, single: bo
     if single {
         eprintln!("  plan: {}", report.plan);
         violation.context.iter().for_each(|line| eprintln!("  {line}"));
-        return;
+    } else {
+        eprintln!("  ashlar sim {world} --seed {} --runs 1 --trace{sabotage}", report.seed);
     }
-    eprintln!("  ashlar sim {world} --seed {} --runs 1 --trace{sabotage}", report.seed);
+    eprintln!("  ashlar sim {world} --seed {} --runs 1 --shrink{sabotage}", report.seed);
+}
+
+/// The smallest run that was found to break the same property.
+fn report_shrunk<C>(shrunk: &Shrunk<C>) {
+    let Shrunk { report, runs } = shrunk;
+    let Some(violation) = &report.violation else { return };
+    report.trace.iter().for_each(|line| println!("{line}"));
+    eprintln!("seed {}, made smaller in {runs} runs: {violation}", report.seed);
+    eprintln!("  plan: {}", report.plan);
+    violation.context.iter().for_each(|line| eprintln!("  {line}"));
 }
 
 /// A seed from the operating system.
@@ -344,6 +374,7 @@ mod tests {
             &["--minutes", "0"],
             &["--minutes", "nan"],
             &["--trace", "--runs", "2"],
+            &["--shrink", "--runs", "2"],
             &["--sabotage", "none"],
         ] {
             assert!(batch(bad).is_err(), "{bad:?}");

@@ -1,7 +1,11 @@
 //! What a seed decides before its run begins: sizes, times and the mix of faults.
 
 use super::tcp::Sizes;
-use crate::{network::Conditions, random::Random};
+use crate::{
+    network::Conditions,
+    random::Random,
+    shrink::{Shrink, with_fewer_weights, with_less},
+};
 use ashlar_handoff::protocol::Timeouts;
 use std::{fmt, ops::Range};
 
@@ -172,6 +176,29 @@ impl Plan {
     /// fits into the window of a later one.
     pub(crate) fn sequence(&self, flow: usize, connection: usize) -> u32 {
         self.sequences[flow].wrapping_add((connection as u32).wrapping_mul(SEQUENCES))
+    }
+}
+
+impl Shrink for Plan {
+    fn smaller(&self) -> Vec<Self> {
+        let mut smaller =
+            with_fewer_weights(self, &self.faults, |plan, place| plan.faults[place] = 0);
+        smaller.extend(with_less(self, self.clients as u64, 1, |plan, count| {
+            plan.clients = count as usize;
+            plan.sequences.truncate(plan.clients);
+        }));
+        smaller.extend(with_less(self, self.connections as u64, 1, |plan, count| {
+            plan.connections = count as usize;
+        }));
+        smaller.extend(with_less(self, self.requests_max, 1, |plan, count| {
+            plan.requests_max = count;
+        }));
+        smaller.extend(with_less(self, self.nodes as u64, 2, |plan, count| {
+            plan.nodes = count as usize;
+        }));
+        let better = self.network.better().into_iter();
+        smaller.extend(better.map(|network| Self { network, ..self.clone() }));
+        smaller
     }
 }
 

@@ -4,7 +4,12 @@
 //! fault is possible seldom shows what only happens without some of them.
 
 use super::write::INLINE_BYTES_MAX;
-use crate::{disk::SyncTime, network::Conditions, random::Random};
+use crate::{
+    disk::SyncTime,
+    network::Conditions,
+    random::Random,
+    shrink::{Shrink, with_fewer_weights, with_less},
+};
 use ashlar_object::{
     ClusterMap, Key,
     map::{MapError, Member},
@@ -202,6 +207,36 @@ impl Plan {
         }
         assert!(left.iter().all(|left| *left == 0), "a partition has no keys");
         keys
+    }
+}
+
+impl Shrink for Plan {
+    fn smaller(&self) -> Vec<Self> {
+        let mut smaller =
+            with_fewer_weights(self, &self.faults, |plan, place| plan.faults[place] = 0);
+        let operations = self.operations as u64;
+        smaller.extend(with_less(self, operations, 1, |plan, count| {
+            plan.operations = count as usize;
+        }));
+        smaller.extend(with_less(self, self.clients as u64, 1, |plan, count| {
+            plan.clients = count as usize;
+        }));
+        smaller.extend(with_less(self, self.partitions as u64, 1, |plan, count| {
+            plan.partitions = count as usize;
+        }));
+        smaller.extend(with_less(self, self.replicas as u64, 1, |plan, count| {
+            plan.replicas = count as usize;
+        }));
+        let replicas = self.replicas as u64;
+        smaller.extend(with_less(self, self.nodes as u64, replicas, |plan, count| {
+            plan.nodes = count as usize;
+        }));
+        smaller.extend(with_less(self, self.keys_per_partition as u64, 1, |plan, count| {
+            plan.keys_per_partition = count as usize;
+        }));
+        let better = self.network.better().into_iter();
+        smaller.extend(better.map(|network| Self { network, ..self.clone() }));
+        smaller
     }
 }
 

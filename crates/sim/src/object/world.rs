@@ -1,7 +1,7 @@
 //! The world: all of its state, its events, and its clock.
 
 use super::{
-    Judge, Options, Report, Sabotage,
+    Judge, Options, Sabotage,
     bodies::{BodyArrival, BodyStored},
     client::{Client, ClientOperation, Response},
     coverage::Coverage,
@@ -13,7 +13,12 @@ use super::{
     read::{TailAnswer, TailQuery},
 };
 use crate::{
-    disk::WriteId, events::EventQueue, network::Network, random::Random, trace::Trace,
+    disk::WriteId,
+    events::EventQueue,
+    network::Network,
+    random::Random,
+    simulation::{Ended, Simulation},
+    trace::Trace,
     violation::Violation,
 };
 use ashlar_object::{Key, StageId};
@@ -147,11 +152,16 @@ pub(crate) struct World {
     trace: Trace,
 }
 
-impl World {
-    /// The world of `seed` at its first moment.
-    pub(crate) fn new(seed: u64, options: Options) -> Self {
-        let mut random = Random::new(seed);
-        let plan = Plan::draw(&mut random);
+impl Simulation for World {
+    type Plan = Plan;
+    type Sabotage = Sabotage;
+    type Coverage = Coverage;
+
+    fn draw(_seed: u64, random: &mut Random) -> Plan {
+        Plan::draw(random)
+    }
+
+    fn new(plan: Plan, random: Random, options: Options) -> Self {
         let map = plan.map().expect("the plan keeps to the map's bounds");
         let keys = plan.keys(&map);
         let chain = |partition| map.chain(partition).iter().map(|n| usize::from(n.0));
@@ -185,8 +195,7 @@ impl World {
         }
     }
 
-    /// Runs both phases and the checks at the end.
-    pub(crate) fn run(&mut self) -> Checked {
+    fn run(&mut self) -> Checked {
         self.begin();
         while !self.done {
             let event = self.queue.pop().expect("the liveness phase keeps ticking");
@@ -201,24 +210,22 @@ impl World {
         self.check_histories()
     }
 
-    /// The world's end.
-    pub(crate) fn into_report(mut self, seed: u64, violation: Option<Violation>) -> Report {
+    fn end(mut self) -> Ended<Coverage> {
         let counts = self.network.counts();
         self.coverage.messages_sent = counts.sent;
         self.coverage.messages_lost = counts.lost;
         self.coverage.messages_duplicated = counts.duplicated;
         self.coverage.messages_reordered = counts.reordered;
-        Report {
-            seed,
+        Ended {
             plan: self.plan.to_string(),
-            violation,
             coverage: self.coverage,
             virtual_us: self.queue.now_us(),
-            trace_hash: self.trace.hash(),
-            trace: self.trace.into_lines(),
+            trace: self.trace,
         }
     }
+}
 
+impl World {
     /// Virtual time in microseconds.
     pub(crate) fn now_us(&self) -> u64 {
         self.queue.now_us()

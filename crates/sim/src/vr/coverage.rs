@@ -43,6 +43,8 @@ counts! {
     recoveries_ended,
     /// Epochs that began.
     epochs_begun,
+    /// Faults that struck.
+    faults_struck,
     /// Processes killed.
     kills,
     /// Hosts that lost power.

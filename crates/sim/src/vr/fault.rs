@@ -20,9 +20,10 @@ const CUT_US: std::ops::Range<u64> = 10_000..1_500_000;
 impl World {
     /// A fault strikes, and the next one will.
     pub(super) fn strike(&mut self) -> Checked {
-        if !self.is_safe_phase {
+        if !self.is_safe_phase || self.coverage.faults_struck >= self.plan.strikes_max {
             return Ok(());
         }
+        self.coverage.faults_struck += 1;
         let next_us = self.random.range(1..2 * self.plan.fault_every_us);
         self.queue.push_after(next_us, Event::FaultStrikes);
         let fault = *self.random.pick(&self.plan.faults);

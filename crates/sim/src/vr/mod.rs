@@ -20,44 +20,26 @@ mod world;
 pub use coverage::Coverage;
 pub use sabotage::Sabotage;
 
-use crate::{report, trace::Keep};
+pub use crate::simulation::Judge;
+
+use crate::{report, shrink, simulation};
 use world::World;
 
-/// Whose view the oracles judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judge {
-    /// Everything: clients' views and the replicas' insides.
-    All,
-    /// Only what clients see: shows that they would notice a defect too.
-    Clients,
-}
-
 /// How to run.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// A defect to put in.
-    pub sabotage: Option<Sabotage>,
-    /// Whose view is judged.
-    pub judge: Judge,
-    /// What to keep of the trace of a run without violation; one with a violation has at least
-    /// its last lines.
-    pub keep: Keep,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { sabotage: None, judge: Judge::All, keep: Keep::Nothing }
-    }
-}
+pub type Options = simulation::Options<Sabotage>;
 
 /// How a run went.
 pub type Report = report::Report<Coverage>;
 
+/// A failing run that was made smaller.
+pub type Shrunk = shrink::Shrunk<Coverage>;
+
 /// Runs the world of `seed`.
 pub fn run(seed: u64, options: Options) -> Report {
-    report::explained(options.keep, |keep| {
-        let mut world = World::new(seed, Options { keep, ..options });
-        let violation = report::violation_of(|| world.run());
-        world.into_report(seed, violation)
-    })
+    simulation::run::<World>(seed, options)
+}
+
+/// Makes the failing run of `seed` smaller, with at most `runs_max` runs; none if it does not fail.
+pub fn shrink(seed: u64, options: Options, runs_max: u64) -> Option<Shrunk> {
+    simulation::shrink::<World>(seed, options, runs_max)
 }

@@ -1,6 +1,11 @@
 //! What a seed decides before its run begins: sizes, times and the mix of faults.
 
-use crate::{disk::SyncTime, network::Conditions, random::Random};
+use crate::{
+    disk::SyncTime,
+    network::Conditions,
+    random::Random,
+    shrink::{Shrink, with_less},
+};
 use ashlar_vr::{Mode, Options};
 use std::fmt;
 
@@ -13,6 +18,10 @@ const CLIENTS_MAX: u64 = 6;
 /// The most operations: a history must stay short enough to be judged.
 const OPERATIONS_MAX: u64 = 240;
 
+/// More faults than strike in nearly all runs.
+const STRIKES_GUESS: u64 = 256;
+/// By so much the safety phase is cut when a run is made smaller, in microseconds.
+const SAFETY_GRAIN_US: u64 = 50_000;
 /// Of so many seeds one is restless: leaders are cut off as soon as they lead, so that entries stay with those who
 /// took them and compete later. By chance that hardly happens.
 const RESTLESS_ONE_IN: u64 = 5;
@@ -95,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     /// Between two faults, in microseconds.
     pub(crate) fault_every_us: u64,
+    /// So many faults strike at most.
+    pub(crate) strikes_max: u64,
     /// When faults end, in microseconds.
     pub(crate) safety_us: u64,
     /// How much faster each host's clock is than true time, in parts of a million.
@@ -150,6 +161,7 @@ impl Plan {
             think_us: random.magnitude(10..50_000),
             faults,
             fault_every_us: random.magnitude(20_000..1_000_000),
+            strikes_max: u64::MAX,
             safety_us: random.range(1_000_000..6_000_000),
             drifts_ppm: (0..members + spares).map(|_| drift(random)).collect(),
         }
@@ -189,6 +201,65 @@ fn draw_options(random: &mut Random) -> Options {
     };
     assert!(options.is_consistent(), "{options:?}");
     options
+}
+
+impl Shrink for Plan {
+    fn smaller(&self) -> Vec<Self> {
+        let mut smaller = self.with_fewer_faults();
+        for members in COUNTS.into_iter().filter(|count| *count < self.members) {
+            let mut plan = self.clone();
+            plan.members = members;
+            plan.drifts_ppm.truncate(plan.hosts());
+            smaller.push(plan);
+        }
+        smaller.extend(with_less(self, self.spares as u64, 0, |plan, spares| {
+            plan.spares = spares as usize;
+            plan.drifts_ppm.truncate(plan.hosts());
+        }));
+        // So many faults did not strike; where to begin is a guess.
+        let strikes_max = self.strikes_max.min(STRIKES_GUESS);
+        smaller.extend(with_less(self, strikes_max, 0, |plan, strikes| plan.strikes_max = strikes));
+        let grains = self.safety_us.div_ceil(SAFETY_GRAIN_US);
+        smaller.extend(with_less(self, grains, 1, |plan, grains| {
+            plan.safety_us = grains * SAFETY_GRAIN_US;
+        }));
+        smaller.extend(with_less(self, self.operations, 1, |plan, count| plan.operations = count));
+        smaller.extend(with_less(self, self.clients as u64, 1, |plan, count| {
+            plan.clients = count as usize;
+        }));
+        smaller.extend(with_less(self, self.depth, 1, |plan, depth| plan.depth = depth));
+        smaller.extend(with_less(self, self.keys, 1, |plan, keys| plan.keys = keys));
+        let better = self.network.better().into_iter();
+        smaller.extend(better.map(|network| Self { network, ..self.clone() }));
+        if self.drifts_ppm.iter().any(|drift| *drift != 0) {
+            smaller.push(Self { drifts_ppm: vec![0; self.hosts()], ..self.clone() });
+        }
+        if self.options.lease_us > 0 {
+            let options = Options { lease_us: 0, ..self.options };
+            smaller.push(Self { options, ..self.clone() });
+        }
+        smaller
+    }
+}
+
+impl Plan {
+    /// None of the kinds of faults, or one kind less.
+    fn with_fewer_faults(&self) -> Vec<Self> {
+        let mut kinds = Vec::new();
+        for fault in &self.faults {
+            if !kinds.contains(fault) {
+                kinds.push(*fault);
+            }
+        }
+        let without = |gone: &[Fault]| {
+            let left = self.faults.iter().filter(|fault| !gone.contains(fault));
+            Self { faults: left.copied().collect(), ..self.clone() }
+        };
+        let halves = kinds.chunks(kinds.len().div_ceil(2).max(1)).filter(|half| half.len() > 1);
+        let all = (kinds.len() > 1).then(|| without(&kinds));
+        let all = all.into_iter().chain(halves.map(without));
+        all.chain(kinds.iter().map(|kind| without(&[*kind]))).collect()
+    }
 }
 
 impl fmt::Display for Plan {

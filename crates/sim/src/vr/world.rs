@@ -1,7 +1,7 @@
 //! The world: all of its state, its events, and its clock.
 
 use super::{
-    Judge, Options, Report, Sabotage,
+    Judge, Options, Sabotage,
     client::{Client, Operation},
     coverage::Coverage,
     host::Host,
@@ -9,7 +9,12 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    disk::WriteId, events::EventQueue, network::Network, random::Random, trace::Trace,
+    disk::WriteId,
+    events::EventQueue,
+    network::Network,
+    random::Random,
+    simulation::{Ended, Simulation},
+    trace::Trace,
     violation::Violation,
 };
 use ashlar_vr::{Configuration, Message, ReadAnswer, ReadId, Reply, Request};
@@ -98,10 +103,16 @@ pub(super) struct World {
     pub(super) ends: bool,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, options: Options) -> Self {
-        let mut random = Random::new(seed);
-        let plan = Plan::new(seed, &mut random);
+impl Simulation for World {
+    type Plan = Plan;
+    type Sabotage = Sabotage;
+    type Coverage = Coverage;
+
+    fn draw(seed: u64, random: &mut Random) -> Plan {
+        Plan::new(seed, random)
+    }
+
+    fn new(plan: Plan, random: Random, options: Options) -> Self {
         let address = |index: usize| SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000));
         let members = (0..plan.members).map(address).collect();
         let first_configuration = Configuration::new(0, members).expect("a plan names a group");
@@ -135,7 +146,7 @@ impl World {
         }
     }
 
-    pub(super) fn run(&mut self) -> Checked {
+    fn run(&mut self) -> Checked {
         for host in 0..self.plan.hosts() {
             self.queue.push_at(0, Event::Start { host });
         }
@@ -159,6 +170,22 @@ impl World {
         self.judge()
     }
 
+    fn end(mut self) -> Ended<Coverage> {
+        let counts = self.network.counts();
+        self.coverage.messages_sent = counts.sent;
+        self.coverage.messages_lost = counts.lost;
+        self.coverage.messages_duplicated = counts.duplicated;
+        self.coverage.messages_reordered = counts.reordered;
+        Ended {
+            plan: self.plan.to_string(),
+            coverage: self.coverage,
+            virtual_us: self.queue.now_us(),
+            trace: self.trace,
+        }
+    }
+}
+
+impl World {
     fn happen(&mut self, event: Event) -> Checked {
         if let Some(host) = awaited(&event)
             && self.hosts[host].paused_until_us > self.queue.now_us()
@@ -219,23 +246,6 @@ impl World {
     pub(super) fn violation(&self, oracle: &'static str, detail: String) -> Box<Violation> {
         let at_us = self.queue.now_us();
         Box::new(Violation { oracle, at_us, detail, context: Vec::new() })
-    }
-
-    pub(super) fn into_report(mut self, seed: u64, violation: Option<Violation>) -> Report {
-        let counts = self.network.counts();
-        self.coverage.messages_sent = counts.sent;
-        self.coverage.messages_lost = counts.lost;
-        self.coverage.messages_duplicated = counts.duplicated;
-        self.coverage.messages_reordered = counts.reordered;
-        Report {
-            seed,
-            plan: self.plan.to_string(),
-            violation,
-            coverage: self.coverage,
-            virtual_us: self.queue.now_us(),
-            trace_hash: self.trace.hash(),
-            trace: self.trace.into_lines(),
-        }
     }
 }
 

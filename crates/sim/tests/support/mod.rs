@@ -34,7 +34,7 @@ pub(crate) fn seeds_of(file: &str) -> Vec<u64> {
 
 /// Tests that every world passes; the module that uses it names the world's `run`, `Options` and the like, and `assert_clean`.
 macro_rules! world {
-    (seeds: $file:literal, the_same_twice: $runs:literal) => {
+    (seeds: $file:literal, the_same_twice: $runs:literal, made_smaller: $shrunk:expr) => {
         /// Each line of the file is a seed that once broke a property, and why.
         #[test]
         fn seeds_that_failed_once_stay_clean() {
@@ -65,6 +65,28 @@ macro_rules! world {
                 assert_eq!(silent.coverage, told.coverage, "seed {seed}");
                 assert!(silent.trace.is_empty() && !told.trace.is_empty());
             }
+        }
+
+        /// The plan gets smaller and the same oracle objects; the same seed is made smaller in the same way.
+        #[test]
+        fn a_failing_run_is_made_smaller() {
+            const RUNS_MAX: u64 = 150;
+            let options = Options { sabotage: Some($shrunk), ..Options::default() };
+            let failing = (0..).map(|seed| run(seed, options));
+            let mut failing = failing.filter(|report| report.violation.is_some());
+            let report = failing.next().unwrap();
+            let shrunk = shrink(report.seed, options, RUNS_MAX).unwrap();
+            let oracle = |report: &Report| report.violation.as_ref().unwrap().oracle;
+            assert_eq!(oracle(&shrunk.report), oracle(&report));
+            assert_ne!(shrunk.report.plan, report.plan);
+            assert!(shrunk.runs <= RUNS_MAX);
+            let again = shrink(report.seed, options, RUNS_MAX).unwrap();
+            assert_eq!(shrunk.report.trace, again.report.trace);
+        }
+
+        #[test]
+        fn a_run_that_does_not_fail_is_not_made_smaller() {
+            assert!(shrink(0, Options::default(), 1).is_none());
         }
 
         /// The oracle that finds a defect, in the first seed that does.
