@@ -22,8 +22,8 @@ impl World {
         }
         let kept_max = match options.mode {
             Mode::Volatile => options.log_bytes_max,
-            // A checkpoint may be on its way to a slow disk.
-            Mode::Durable => 2 * options.log_bytes_max,
+            // A checkpoint may be on its way to a slow disk here, and have been at who sent a log that was fetched.
+            Mode::Durable => 4 * options.log_bytes_max,
         };
         let bytes_max = kept_max + 2 * options.window_bytes + 2 * options.batch_bytes_max;
         let bytes = log.bytes();

@@ -92,7 +92,7 @@ impl World {
         Ok(())
     }
 
-    /// The view in which a quorum has acknowledged a place. A leader need not tell itself.
+    /// The last view in which a quorum has acknowledged a place. A leader need not tell itself.
     fn acknowledged_in(&self, op: u64) -> Option<View> {
         let Committed { acknowledged, groups, .. } = &self.oracles.committed;
         let has = |view: &View, by_host: &[u64], address: &SocketAddr, leader: &SocketAddr| {
@@ -112,7 +112,8 @@ impl World {
             let count = group.iter().filter(|at| has(view, by_host, at, leader)).count();
             2 * count > group.len()
         };
-        let mut decided = acknowledged.iter().filter(|(view, by_host)| is_decided(view, by_host));
-        decided.next().map(|(view, _)| *view)
+        // In an earlier one, another entry may have been acknowledged there.
+        let decided = acknowledged.iter().rev();
+        decided.filter(|(view, by_host)| is_decided(view, by_host)).map(|(view, _)| *view).next()
     }
 }
