@@ -60,10 +60,12 @@ impl Fetch {
         matches!(&self.purpose, Purpose::Epoch(epoch) if epoch.view > view)
     }
 
-    /// Whether the same log is fetched for the same purpose.
-    fn is_like(&self, other: &Self) -> bool {
-        self.purpose == other.purpose
-            && (self.target_op, self.target_digest) == (other.target_op, other.target_digest)
+    /// Whether what is on its way serves the same purpose. The log of a view only grows: an earlier end of
+    /// it does, and one that moved with each word of a busy leader would never be reached.
+    fn serves(&self, other: &Self) -> bool {
+        let is_same =
+            (self.target_op, self.target_digest) == (other.target_op, other.target_digest);
+        self.purpose == other.purpose && (is_same || matches!(self.purpose, Purpose::Follow(_)))
     }
 }
 
@@ -124,14 +126,18 @@ impl<S: Service> Replica<S> {
 
     fn fetch_behind(&mut self, now_us: u64, have_op: u64, fetch: Fetch) {
         if let Some(present) = self.fetch.as_mut()
-            && present.is_like(&fetch)
+            && present.serves(&fetch)
         {
             let new = fetch.sources.into_iter().filter(|source| !present.sources.contains(source));
             let new: Vec<_> = new.collect();
             present.sources.extend(new);
             return;
         }
-        let first_op = have_op.max(self.common_op()) + 1;
+        // Mostly this replica's log is the beginning of the other one; the first entry behind it will tell.
+        let whole_op = self.log.whole_op();
+        let may_begin = fetch.purpose != Purpose::Lead && whole_op < fetch.target_op;
+        let likely_op = if may_begin { whole_op } else { 0 };
+        let first_op = have_op.max(self.common_op()).max(likely_op) + 1;
         self.fetch = Some(Fetch { first_op, ..fetch });
         self.go_on_fetching(now_us);
     }
@@ -192,10 +198,22 @@ impl<S: Service> Replica<S> {
     /// Entries have come that were asked for.
     pub(super) fn on_new_state(&mut self, now_us: u64, from: SocketAddr, entries: Vec<Entry>) {
         let bytes_max = 2 * self.options.log_bytes_max + OPERATION_BYTES_MAX;
+        let common_op = self.common_op();
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.sources.contains(&from)) else {
             return;
         };
         let mut is_new = false;
+        let before = self.log.digest_at((fetch.first_op - 1).min(self.log.head_op()));
+        let is_other = |entry: &Entry| {
+            entry.op == fetch.first_op && !before.is_some_and(|before| entry.follows(before))
+        };
+        if fetch.first_op > common_op + 1 && entries.iter().any(is_other) {
+            // The logs differ before that.
+            fetch.first_op = common_op + 1;
+            fetch.staged.clear();
+            fetch.staged_bytes = 0;
+            return self.go_on_fetching(now_us);
+        }
         for entry in entries {
             let is_wanted = (fetch.first_op..=fetch.target_op).contains(&entry.op);
             if is_wanted && !fetch.staged.contains_key(&entry.op) {
@@ -249,6 +267,7 @@ impl<S: Service> Replica<S> {
             || fetch.target_digest.is_none_or(|target| digest == Some(target));
         if !is_one_log || !is_target {
             // Of several logs: asked for anew, from somebody else.
+            fetch.first_op = common_op + 1;
             fetch.staged.clear();
             (fetch.staged_bytes, fetch.turn) = (0, fetch.turn + 1);
             self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
