@@ -12,4 +12,5 @@
 
 pub mod chaos;
 pub mod frame;
+pub mod replication;
 pub mod steering;

@@ -5,6 +5,7 @@
 //! checked.
 
 pub mod peer;
+pub mod replication;
 pub mod steering;
 
 pub use peer::{Frame, FrameError, FrameHeader, Hello, HelloAnswer, Purpose};
