@@ -155,6 +155,11 @@ impl Client {
         }
     }
 
+    /// Its name.
+    pub fn id(&self) -> ClientId {
+        self.id
+    }
+
     /// The members that it knows.
     pub fn members(&self) -> &[SocketAddr] {
         &self.members

@@ -108,7 +108,7 @@ impl Members {
     }
 
     /// The places in their order.
-    pub fn iter(self) -> impl Iterator<Item = usize> {
+    pub fn iter(self) -> impl Iterator<Item = usize> + Clone {
         (0..MEMBERS_MAX).filter(move |place| self.contains(*place))
     }
 }

@@ -32,3 +32,21 @@ pub trait Service {
     /// Takes the state of a snapshot in place of its own; false, and nothing changes, if it is none.
     fn restore(&mut self, snapshot: &Bytes) -> bool;
 }
+
+impl<S: Service + ?Sized> Service for Box<S> {
+    fn execute(&mut self, operation: &Operation<'_>) -> Bytes {
+        (**self).execute(operation)
+    }
+
+    fn read(&self, question: &[u8]) -> Bytes {
+        (**self).read(question)
+    }
+
+    fn snapshot(&self) -> Bytes {
+        (**self).snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &Bytes) -> bool {
+        (**self).restore(snapshot)
+    }
+}

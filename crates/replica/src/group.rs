@@ -1,0 +1,166 @@
+//! One group's replica at its node.
+
+use crate::{
+    Beginning, GroupConfig, GroupStats, Role,
+    node::{Io, StartError},
+    writer::Writer,
+};
+use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start};
+use ashlar_wire::replication::{Found, Frame, Read, Scope};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+/// Clients whose addresses are remembered, at most: who is forgotten asks again.
+const CLIENTS_MAX: usize = 1 << 17;
+
+type BoxedService = Box<dyn Service + Send>;
+
+/// A replica, and who waits for it.
+pub(crate) struct Group {
+    scope: Scope,
+    /// This node.
+    address: SocketAddr,
+    replica: Replica<BoxedService>,
+    /// Where clients' last requests came from.
+    clients: HashMap<ClientId, SocketAddr>,
+    /// Who reads, and the client's name for it.
+    reads: HashMap<ReadId, (SocketAddr, u64)>,
+    last_read: u64,
+    has_journal: bool,
+    /// Its journal failed: it does nothing any more.
+    is_failed: bool,
+    pub(crate) stats: Arc<GroupStats>,
+}
+
+impl Group {
+    /// The replica, whose outputs wait. The journal is the writer's.
+    pub(crate) fn new(
+        now_us: u64,
+        address: SocketAddr,
+        cluster: u64,
+        config: GroupConfig,
+        has_journal: bool,
+    ) -> Result<Self, StartError> {
+        let GroupConfig { group, options, beginning, journal: _, service } = config;
+        let start = match beginning {
+            Beginning::New(configuration) => Start::New(configuration),
+            Beginning::Join => Start::Join,
+            Beginning::Lost(promise) => Start::Lost { promise, nonce: rand::random() },
+            Beginning::Restored(restored) => Start::Restored(restored),
+        };
+        let replica = Replica::new(now_us, address, options, rand::random(), start, service);
+        let replica = replica.map_err(|source| StartError::Replica { group, source })?;
+        let stats = Arc::new(GroupStats::default());
+        stats.note(&replica);
+        Ok(Self {
+            scope: Scope { cluster, group },
+            address,
+            replica,
+            clients: HashMap::new(),
+            reads: HashMap::new(),
+            last_read: 0,
+            has_journal,
+            is_failed: false,
+            stats,
+        })
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.scope.group
+    }
+
+    pub(crate) fn handle_frame(
+        &mut self,
+        now_us: u64,
+        time_ms: u64,
+        from: SocketAddr,
+        frame: Frame,
+    ) {
+        if self.is_failed {
+            return;
+        }
+        match frame {
+            Frame::Replica(message) => self.replica.handle_message(now_us, from, message),
+            Frame::Request(request) => {
+                if self.clients.len() >= CLIENTS_MAX {
+                    self.clients.clear();
+                }
+                self.clients.insert(request.client, from);
+                self.replica.handle_request(now_us, time_ms, request);
+            }
+            Frame::Read(Read { id, age_us, question }) => {
+                self.last_read += 1;
+                let read = ReadId(self.last_read);
+                self.reads.insert(read, (from, id));
+                match age_us {
+                    None => self.replica.handle_read(now_us, read, question),
+                    Some(age_us) => {
+                        self.replica.handle_stale_read(now_us, read, &question, age_us);
+                    }
+                }
+            }
+            // Answers are for clients.
+            Frame::Reply(_) | Frame::Found(_) => {}
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now_us: u64) {
+        if !self.is_failed {
+            self.replica.handle_timeout(now_us);
+        }
+    }
+
+    pub(crate) fn handle_persisted(&mut self, now_us: u64, write: u64) {
+        self.replica.handle_persisted(now_us, write);
+    }
+
+    /// Stops for good: what it would say might not be so after a restart.
+    pub(crate) fn fail(&mut self) {
+        self.is_failed = true;
+        self.stats.set_role(Role::Failed);
+    }
+
+    /// When it wants to be woken, in microseconds.
+    pub(crate) fn timeout(&self) -> Option<u64> {
+        self.replica.poll_timeout().filter(|_| !self.is_failed)
+    }
+
+    /// Does what there is to do. `place` is the group's place at its node.
+    pub(crate) fn drain(
+        &mut self,
+        now_us: u64,
+        place: usize,
+        io: &mut Io,
+        writer: Option<&Writer>,
+    ) {
+        if self.is_failed {
+            return;
+        }
+        let sender = self.replica.configuration().place_of(self.address);
+        while let Some(output) = self.replica.poll_output() {
+            match output {
+                Output::Send { to, message } => {
+                    io.send(self.scope, sender, &Frame::Replica(message), [to]);
+                }
+                Output::Multicast { members, to, message } => {
+                    let to = to.iter().map(|place| members.members()[place]);
+                    io.send(self.scope, sender, &Frame::Replica(message), to);
+                }
+                Output::Reply(reply) => {
+                    if let Some(to) = self.clients.get(&reply.client) {
+                        io.send(self.scope, sender, &Frame::Reply(reply), [*to]);
+                    }
+                }
+                Output::Read { id, answer } => {
+                    let (to, id) = self.reads.remove(&id).expect("a read is answered once");
+                    io.send(self.scope, sender, &Frame::Found(Found { id, answer }), [to]);
+                }
+                Output::Persist { number, write } => match writer {
+                    Some(writer) if self.has_journal => writer.write(place, number, write),
+                    // Nothing of it survives, and nobody was promised that it would.
+                    _ => self.replica.handle_persisted(now_us, number),
+                },
+            }
+        }
+        self.stats.note(&self.replica);
+    }
+}

@@ -1,0 +1,377 @@
+//! The thread of a node.
+
+use crate::{
+    GroupStats, Journal, NodeConfig, NodeStats,
+    clock::{now_us, time_ms},
+    group::Group,
+    timers::Timers,
+    udp::{DATAGRAM_BYTES_MAX, Udp},
+    writer::Writer,
+};
+use ashlar_wire::replication::{
+    DecodeError, Fragments, Frame, HEADER_BYTES, Reassembly, Scope, decode, encode,
+};
+use rustix::{
+    event::{
+        EventfdFlags, Timespec,
+        epoll::{self, CreateFlags, EventData, EventFlags},
+        eventfd,
+    },
+    thread::{CpuSet, sched_setaffinity},
+};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread::{self, JoinHandle},
+};
+
+/// Between two looks at what the kernel dropped, in microseconds.
+const LOOK_INTERVAL_US: u64 = 1_000_000;
+
+/// A node that runs until it is dropped.
+pub struct Node {
+    address: SocketAddr,
+    stats: Arc<NodeStats>,
+    groups: Vec<(u32, Arc<GroupStats>)>,
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket, an event or a thread cannot be had.
+    #[error("{step}: {source}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A replica has nothing to begin from.
+    #[error("group {group}: {source}")]
+    Replica {
+        /// The group.
+        group: u32,
+        /// Why.
+        source: ashlar_vr::StartError,
+    },
+    /// Two replicas of one group would have the same name.
+    #[error("group {group} is there twice")]
+    Twice {
+        /// The group.
+        group: u32,
+    },
+    /// No frame fits into so short a datagram, or no kernel sends so long a one.
+    #[error("datagrams of {bytes} bytes: {} to {DATAGRAM_BYTES_MAX} are possible", 4 * HEADER_BYTES)]
+    Datagram {
+        /// The configured length.
+        bytes: usize,
+    },
+}
+
+trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, StartError>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn step(self, step: &'static str) -> Result<T, StartError> {
+        self.map_err(|source| StartError::System { step, source: source.into() })
+    }
+}
+
+/// What frames are sent with.
+pub(crate) struct Io {
+    udp: Udp,
+    fragments: Fragments,
+    /// A frame, as bytes.
+    frame: Vec<u8>,
+    /// A part of it.
+    piece: Vec<u8>,
+}
+
+impl Io {
+    pub(crate) fn new(udp: Udp, datagram_bytes_max: usize) -> Self {
+        let fragments = Fragments::new(datagram_bytes_max);
+        Self { udp, fragments, frame: Vec::new(), piece: Vec::new() }
+    }
+
+    pub(crate) fn udp(&mut self) -> &mut Udp {
+        &mut self.udp
+    }
+
+    pub(crate) fn udp_ref(&self) -> &Udp {
+        &self.udp
+    }
+
+    /// Encodes a frame once and sends it to all.
+    pub(crate) fn send(
+        &mut self,
+        scope: Scope,
+        sender: Option<usize>,
+        frame: &Frame,
+        to: impl IntoIterator<Item = SocketAddr> + Clone,
+    ) {
+        encode(scope, sender, frame, &mut self.frame);
+        let udp = &mut self.udp;
+        self.fragments.cut(&self.frame, &mut self.piece, |datagram| {
+            let bytes = udp.put(datagram);
+            for to in to.clone() {
+                udp.queue(to, bytes.clone());
+            }
+        });
+    }
+}
+
+impl Node {
+    /// Binds the socket and starts.
+    ///
+    /// # Errors
+    /// When something of the configuration, or of what it refers to, is not so that a node can start.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let NodeConfig { address, cluster, datagram_bytes_max, cpu, groups: configs } = config;
+        if !(4 * HEADER_BYTES..=DATAGRAM_BYTES_MAX).contains(&datagram_bytes_max) {
+            return Err(StartError::Datagram { bytes: datagram_bytes_max });
+        }
+        let socket = Udp::socket(address).step("bind the socket of replication")?;
+        let address = socket.address();
+        let stats = Arc::new(NodeStats::default());
+        let (mut groups, mut journals, mut places) = (Vec::new(), Vec::new(), HashMap::new());
+        for mut config in configs {
+            let group = config.group;
+            journals.push(config.journal.take());
+            let has_journal = journals.last().is_some_and(Option::is_some);
+            groups.push(Group::new(now_us(), address, cluster, config, has_journal)?);
+            if places.insert(group, groups.len() - 1).is_some() {
+                return Err(StartError::Twice { group });
+            }
+        }
+        let stop = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).step("eventfd")?;
+        let stop = Arc::new(stop);
+        let told: Vec<_> =
+            groups.iter().map(|group| (group.number(), Arc::clone(&group.stats))).collect();
+        let (running, ordered) = (Arc::clone(&stats), Arc::clone(&stop));
+        let writer = Self::writer(journals, &stats).step("start the thread of journals")?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC).step("epoll_create")?;
+        let watch = |descriptor: std::os::fd::BorrowedFd<'_>| {
+            epoll::add(&epoll, descriptor, EventData::new_u64(0), EventFlags::IN).step("epoll_ctl")
+        };
+        watch(socket.as_fd())?;
+        watch(std::os::fd::AsFd::as_fd(&*stop))?;
+        if let Some(writer) = &writer {
+            watch(std::os::fd::AsFd::as_fd(writer.event()))?;
+        }
+        let thread = thread::Builder::new().name("replication".into()).spawn(move || {
+            if let Some(cpu) = cpu {
+                pin(cpu);
+            }
+            let timers = Timers::new(groups.len());
+            Loop {
+                cluster,
+                io: Io::new(Udp::new(socket), datagram_bytes_max),
+                reassembly: Reassembly::default(),
+                groups,
+                places,
+                dirty: Vec::new(),
+                timers,
+                writer,
+                epoll,
+                stop: ordered,
+                stats: running,
+                looked_us: 0,
+            }
+            .run();
+        });
+        let thread = Some(thread.step("start the thread of replication")?);
+        Ok(Self { address, stats, groups: told, stop, thread })
+    }
+
+    fn writer(
+        journals: Vec<Option<Box<dyn Journal>>>,
+        stats: &Arc<NodeStats>,
+    ) -> io::Result<Option<Writer>> {
+        let has_any = journals.iter().any(Option::is_some);
+        has_any.then(|| Writer::start(journals, Arc::clone(stats))).transpose()
+    }
+
+    /// Where its socket is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its counts.
+    pub fn stats(&self) -> &Arc<NodeStats> {
+        &self.stats
+    }
+
+    /// What its replicas are, by group.
+    pub fn groups(&self) -> &[(u32, Arc<GroupStats>)] {
+        &self.groups
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It can only be full of orders to stop.
+        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of replication has panicked");
+        }
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &cpus) {
+        tracing::warn!(cpu, %error, "the thread of replication is not bound to its processor");
+    }
+}
+
+/// What the thread owns.
+struct Loop {
+    cluster: u64,
+    io: Io,
+    reassembly: Reassembly,
+    groups: Vec<Group>,
+    /// Of groups, by their number.
+    places: HashMap<u32, usize>,
+    /// Places of groups that may have something to do.
+    dirty: Vec<usize>,
+    timers: Timers,
+    writer: Option<Writer>,
+    epoll: OwnedFd,
+    stop: Arc<OwnedFd>,
+    stats: Arc<NodeStats>,
+    /// When the kernel was last asked what it dropped, in microseconds.
+    looked_us: u64,
+}
+
+impl Loop {
+    fn run(mut self) {
+        self.dirty.extend(0..self.groups.len());
+        loop {
+            let now_us = now_us();
+            self.drain(now_us);
+            let has_more = self.receive(now_us);
+            self.take_finished(now_us);
+            while let Some(place) = self.timers.take_due(now_us) {
+                self.groups[place].handle_timeout(now_us);
+                self.touch(place);
+            }
+            self.drain(now_us);
+            self.look(now_us);
+            if self.is_stopped() {
+                return;
+            }
+            if !has_more {
+                self.sleep();
+            }
+        }
+    }
+
+    fn touch(&mut self, place: usize) {
+        if !self.dirty.contains(&place) {
+            self.dirty.push(place);
+        }
+    }
+
+    /// Gives replicas what has come. True if more may be there.
+    fn receive(&mut self, now_us: u64) -> bool {
+        let time_ms = time_ms();
+        let Self { cluster, io, reassembly, groups, places, dirty, stats, .. } = self;
+        let received = io.udp.receive(|from, datagram| {
+            let decoded = match reassembly.take(*cluster, from, datagram) {
+                Ok(None) => return,
+                Ok(Some(frame)) => decode(*cluster, &frame),
+                Err(error) => Err(error),
+            };
+            let (scope, _, frame) = match decoded {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    stats.foreign.fetch_add(1, Relaxed);
+                    if error != DecodeError::Foreign {
+                        tracing::debug!(%from, %error, "a datagram is dropped");
+                    }
+                    return;
+                }
+            };
+            let Some(&place) = places.get(&scope.group) else {
+                stats.unknown_group.fetch_add(1, Relaxed);
+                return;
+            };
+            groups[place].handle_frame(now_us, time_ms, from, frame);
+            if !dirty.contains(&place) {
+                dirty.push(place);
+            }
+        });
+        match received {
+            Ok(count) => {
+                self.stats.received.fetch_add(count as u64, Relaxed);
+                count == crate::udp::BATCH
+            }
+            Err(error) => {
+                tracing::warn!(%error, "datagrams cannot be received");
+                false
+            }
+        }
+    }
+
+    /// Tells replicas what is persistent.
+    fn take_finished(&mut self, now_us: u64) {
+        let Some(writer) = &self.writer else { return };
+        for finished in writer.finished() {
+            let place = finished.group;
+            match finished.result {
+                Ok(write) => self.groups[place].handle_persisted(now_us, write),
+                Err(error) => {
+                    let group = self.groups[place].number();
+                    tracing::error!(group, %error, "a replica stops");
+                    self.groups[place].fail();
+                }
+            }
+            self.touch(place);
+        }
+    }
+
+    /// Does what replicas want done.
+    fn drain(&mut self, now_us: u64) {
+        for place in std::mem::take(&mut self.dirty) {
+            let group = &mut self.groups[place];
+            group.drain(now_us, place, &mut self.io, self.writer.as_ref());
+            self.timers.set(place, group.timeout());
+        }
+        let sent = self.io.udp.flush();
+        self.stats.sent.fetch_add(sent.datagrams, Relaxed);
+        self.stats.refused.fetch_add(sent.refused, Relaxed);
+    }
+
+    fn look(&mut self, now_us: u64) {
+        if now_us >= self.looked_us + LOOK_INTERVAL_US {
+            self.looked_us = now_us;
+            self.stats.dropped.store(self.io.udp.dropped(), Relaxed);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let mut count = [0; 8];
+        rustix::io::read(&*self.stop, &mut count).is_ok()
+    }
+
+    /// Waits until something comes, or a replica wants to be woken.
+    fn sleep(&self) {
+        let wait_us = self.timers.next_us().map(|at_us| at_us.saturating_sub(now_us()));
+        let timeout = wait_us.map(|wait_us| Timespec {
+            tv_sec: (wait_us / 1_000_000) as i64,
+            tv_nsec: (wait_us % 1_000_000 * 1_000) as i64,
+        });
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
+        // Whatever wakes it, everything is looked at.
+        let _ = epoll::wait(&self.epoll, &mut events, timeout.as_ref());
+    }
+}

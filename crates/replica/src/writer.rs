@@ -1,0 +1,164 @@
+//! The thread that writes journals.
+
+use crate::{Journal, JournalError, NodeStats};
+use ashlar_vr::Write;
+use rustix::event::{EventfdFlags, eventfd};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// After so long without a write, journals are told that they rest.
+const REST_TIME: Duration = Duration::from_millis(10);
+/// Writes that share a sync at most: a bound for how long the first of them waits.
+const BATCH_MAX: usize = 4_096;
+
+/// A write of a group.
+struct Job {
+    /// The group's place at its node.
+    group: usize,
+    number: u64,
+    write: Write,
+}
+
+/// What became of a group's writes.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) group: usize,
+    /// Everything up to this write is persistent.
+    pub(crate) result: Result<u64, JournalError>,
+}
+
+/// Writes journals, and tells by an event when something is persistent.
+pub(crate) struct Writer {
+    jobs: Option<Sender<Job>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    finished: Mutex<Vec<Finished>>,
+    event: OwnedFd,
+}
+
+impl Writer {
+    /// Begins to write these journals; groups without one have none.
+    pub(crate) fn start(
+        journals: Vec<Option<Box<dyn Journal>>>,
+        stats: Arc<NodeStats>,
+    ) -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let shared = Arc::new(Shared { finished: Mutex::default(), event });
+        let (jobs, orders) = channel();
+        let told = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("journals".into())
+            .spawn(move || write_all(journals, &orders, &told, &stats))?;
+        Ok(Self { jobs: Some(jobs), shared, thread: Some(thread) })
+    }
+
+    /// Readable when there is something for [`Writer::finished`].
+    pub(crate) fn event(&self) -> &OwnedFd {
+        &self.shared.event
+    }
+
+    pub(crate) fn write(&self, group: usize, number: u64, write: Write) {
+        let jobs = self.jobs.as_ref().expect("it is taken on the drop only");
+        // A writer that has died is seen by the join.
+        let _ = jobs.send(Job { group, number, write });
+    }
+
+    /// What became of writes since the last call.
+    pub(crate) fn finished(&self) -> Vec<Finished> {
+        let mut count = [0; 8];
+        // Empty if somebody has asked already.
+        let _ = rustix::io::read(&self.shared.event, &mut count);
+        std::mem::take(&mut *self.shared.finished())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Everything that was ordered is written before.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes journals has panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn finished(&self) -> MutexGuard<'_, Vec<Finished>> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, finished: Vec<Finished>) {
+        self.finished().extend(finished);
+        // Full only if nobody looked for ages: then it is readable anyway.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+}
+
+fn write_all(
+    mut journals: Vec<Option<Box<dyn Journal>>>,
+    orders: &Receiver<Job>,
+    shared: &Shared,
+    stats: &NodeStats,
+) {
+    let mut rests = true;
+    loop {
+        let first = match orders.recv_timeout(REST_TIME) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                if !std::mem::replace(&mut rests, true) {
+                    for journal in journals.iter_mut().flatten() {
+                        // A journal that failed has said so before, or will at its next write.
+                        let _ = journal.rest();
+                    }
+                }
+                continue;
+            }
+        };
+        rests = false;
+        let mut results: Vec<Option<Result<u64, JournalError>>> = Vec::new();
+        results.resize_with(journals.len(), || None);
+        let jobs = std::iter::once(first).chain(orders.try_iter()).take(BATCH_MAX);
+        let mut count = 0;
+        for Job { group, number, write } in jobs {
+            count += 1;
+            let Some(journal) = &mut journals[group] else {
+                results[group] = Some(Ok(number));
+                continue;
+            };
+            if !matches!(results[group], Some(Err(_))) {
+                results[group] = Some(journal.append(&write).map(|()| number));
+            }
+        }
+        let mut syncs = 0;
+        let mut finished = Vec::new();
+        for (group, result) in results.into_iter().enumerate() {
+            let Some(result) = result else { continue };
+            let result = match (&mut journals[group], result) {
+                (Some(journal), Ok(number)) => {
+                    syncs += 1;
+                    journal.sync().map(|()| number)
+                }
+                (_, result) => result,
+            };
+            finished.push(Finished { group, result });
+        }
+        stats.writes.fetch_add(count, Relaxed);
+        stats.syncs.fetch_add(syncs, Relaxed);
+        shared.tell(finished);
+    }
+}

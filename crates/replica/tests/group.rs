@@ -1,0 +1,144 @@
+//! Groups of real threads and sockets on the loopback interface.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use ashlar_replica::{Beginning, Clients, GroupConfig, Node, NodeConfig, Outcome, Role};
+use ashlar_vr::{
+    Configuration, Kind, Options,
+    kv::{Change, Changed, Found, KeyValue},
+};
+use bytes::Bytes;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const CLUSTER: u64 = 77;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Addresses that were free a moment ago.
+fn addresses(count: usize) -> Vec<SocketAddr> {
+    let sockets: Vec<_> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
+}
+
+fn node(members: &[SocketAddr], place: usize, groups: u32) -> Node {
+    let group = |group| GroupConfig {
+        group,
+        options: Options::default(),
+        beginning: Beginning::New(Configuration::new(0, members.to_vec()).unwrap()),
+        journal: None,
+        service: Box::new(KeyValue::default()),
+    };
+    let groups = (1..=groups).map(group).collect();
+    let (address, cpu) = (members[place], None);
+    Node::start(NodeConfig { address, cluster: CLUSTER, datagram_bytes_max: 1_400, cpu, groups })
+        .unwrap()
+}
+
+fn clients(members: &[SocketAddr], group: u32, sessions: usize) -> Clients {
+    Clients::new((CLUSTER, group), members.to_vec(), sessions, 1_400, 50_000).unwrap()
+}
+
+/// Waits for one thing.
+fn outcome(clients: &mut Clients, number: u64) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let done = clients.poll(deadline).unwrap();
+        if let Some(done) = done.into_iter().find(|done| done.number == number) {
+            return done.outcome;
+        }
+    }
+    panic!("{number} is not answered");
+}
+
+fn put(clients: &mut Clients, session: usize, key: &str, value: &[u8]) -> Changed {
+    let change =
+        Change::Put(Bytes::copy_from_slice(key.as_bytes()), Some(Bytes::copy_from_slice(value)));
+    let number = clients.request(session, Kind::Operation, change.encode());
+    match outcome(clients, number) {
+        Outcome::Executed(result) => Changed::decode(&result).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn get(clients: &mut Clients, key: &str) -> Option<Bytes> {
+    let number = clients.read(Bytes::copy_from_slice(key.as_bytes()), None);
+    match outcome(clients, number) {
+        Outcome::Found { bytes, .. } => Found::decode(&bytes).unwrap().value,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn groups_of_every_size_keep_what_was_put_also_in_many_datagrams() {
+    for count in [1, 3, 5, 7] {
+        let members = addresses(count);
+        let nodes: Vec<_> = (0..count).map(|place| node(&members, place, 1)).collect();
+        let mut clients = clients(&members, 1, 1);
+        assert_eq!(put(&mut clients, 0, "a", b"1"), Changed::Done(None));
+        assert_eq!(get(&mut clients, "a"), Some(Bytes::from_static(b"1")));
+        let large: Vec<u8> = (0..1_000_000).map(|at| (at % 251) as u8).collect();
+        assert_eq!(put(&mut clients, 0, "b", &large), Changed::Done(None));
+        assert_eq!(get(&mut clients, "b").unwrap(), large);
+        assert_eq!(get(&mut clients, "c"), None);
+        drop(nodes);
+    }
+}
+
+#[test]
+fn a_group_goes_on_without_its_leader() {
+    let members = addresses(3);
+    let mut nodes: Vec<_> = (0..3).map(|place| Some(node(&members, place, 1))).collect();
+    let mut clients = clients(&members, 1, 1);
+    put(&mut clients, 0, "a", b"1");
+    let leads = |node: &Option<Node>| {
+        node.as_ref().is_some_and(|node| node.groups()[0].1.role() == Role::Leader)
+    };
+    let leader = nodes.iter().position(leads).unwrap();
+    nodes[leader] = None;
+    let started = Instant::now();
+    assert_eq!(put(&mut clients, 0, "a", b"2"), Changed::Done(Some(Bytes::from_static(b"1"))));
+    println!("after {:?}", started.elapsed());
+    assert_eq!(get(&mut clients, "a"), Some(Bytes::from_static(b"2")));
+    assert!(nodes.iter().any(leads));
+}
+
+#[test]
+fn many_groups_share_a_socket() {
+    const GROUPS: u32 = 50;
+    let members = addresses(3);
+    let nodes: Vec<_> = (0..3).map(|place| node(&members, place, GROUPS)).collect();
+    for group in 1..=GROUPS {
+        let mut clients = clients(&members, group, 1);
+        assert_eq!(put(&mut clients, 0, "a", &group.to_le_bytes()), Changed::Done(None));
+        assert_eq!(get(&mut clients, "a").unwrap(), &group.to_le_bytes()[..]);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let executed = |node: &Node| {
+        node.groups()
+            .iter()
+            .all(|(_, stats)| stats.executed.load(std::sync::atomic::Ordering::Relaxed) >= 2)
+    };
+    while !nodes.iter().all(executed) {
+        assert!(Instant::now() < deadline, "backups execute, too");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn frames_of_another_cluster_and_garbage_change_nothing() {
+    let members = addresses(1);
+    let node = node(&members, 0, 1);
+    let mut strangers = Clients::new((1, 1), members.clone(), 1, 1_400, 10_000).unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for bytes in [&b""[..], b"x", &[0; 64], &[0xff; 1_400]] {
+        stranger.send_to(bytes, members[0]).unwrap();
+    }
+    assert_eq!(strangers.poll(Instant::now() + Duration::from_millis(100)).unwrap(), []);
+    let mut clients = clients(&members, 1, 1);
+    put(&mut clients, 0, "a", b"1");
+    let foreign = node.stats().foreign.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(foreign >= 5, "{foreign}");
+}
