@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly cores=(fastpath handoff object vr wire)
-readonly forbidden_crates='^(ashlar-(kernel|storage|net|node|sim|lab|bench)|ashlar|tokio|hyper|rustix|libc|socket2|redb|aya|rand|getrandom)$'
+readonly forbidden_crates='^(ashlar-(kernel|storage|replica|net|node|sim|lab|bench)|ashlar|tokio|hyper|rustix|libc|socket2|redb|aya|rand|getrandom)$'
 readonly forbidden_code='std::(net|fs|thread|process|env)\b|Instant::now|SystemTime::now|\brand::'
 status=0
 

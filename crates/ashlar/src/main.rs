@@ -24,6 +24,8 @@ enum Command {
     Switch(commands::switch::Args),
     /// Put, get, list and remove objects
     Obj(commands::obj::Args),
+    /// Put and get in a replicated key-value store, and change its group's members
+    Kv(commands::kv::Args),
     /// Say what this host can do, what is missing and how to fix it
     Doctor(commands::doctor::Args),
     /// Build, inspect, disturb and remove a cluster of network namespaces (root)
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Node(args) => commands::node::run(args),
         Command::Switch(args) => commands::switch::run(args),
         Command::Obj(args) => commands::obj::run(args),
+        Command::Kv(args) => commands::kv::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Lab(args) => commands::lab::run(args),
         Command::Bench(args) => commands::bench::run(args),

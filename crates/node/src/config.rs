@@ -4,6 +4,7 @@
 
 mod file;
 mod hand_off;
+mod replication;
 mod switch;
 
 use ashlar_object::map::{ClusterMap, NodeIndex};
@@ -11,6 +12,7 @@ use file::File;
 pub use hand_off::{
     AttachTo, CONTROL_PORT_DEFAULT, FLOWS_DEFAULT, HandOff, Mode, Steering, SteeringHere,
 };
+pub use replication::{Replication, ReplicationGroup, ServiceKind};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -47,6 +49,8 @@ pub struct Config {
     pub storage: Option<Storage>,
     /// This host's steering of what it forwards, if it is a switch. Then it is nothing else.
     pub switch: Option<Switch>,
+    /// This host's replicas of groups, if it has any.
+    pub replication: Option<Replication>,
 }
 
 /// The cluster as every host must know it.
@@ -302,6 +306,74 @@ engine = "disk"
         assert_eq!(switch.flows_max, FLOWS_DEFAULT);
         assert_eq!(switch.control.port(), CONTROL_PORT_DEFAULT);
         assert!(config.front_end.is_none() && config.storage.is_none());
+    }
+
+    const REPLICATED: &str = r#"
+[cluster]
+id = "demo"
+[node]
+name = "n1"
+data = "data"
+[replication]
+listen = "10.0.0.1:7400"
+[[replication.group]]
+number = 4
+service = "kv"
+mode = "durable"
+members = ["10.0.0.1:7400", "10.0.0.2:7400"]
+lease_ms = 0
+"#;
+
+    #[test]
+    fn a_host_may_have_nothing_but_replicas() {
+        let config = Config::parse(REPLICATED, Path::new("/")).unwrap();
+        let replication = config.replication.unwrap();
+        let group = &replication.groups[0];
+        assert_eq!(group.options.mode, ashlar_vr::Mode::Durable);
+        assert_eq!(group.configuration.as_ref().unwrap().count(), 2);
+        assert_eq!((group.options.lease_us, group.options.heartbeat_us), (0, 25_000));
+        let joins = REPLICATED
+            .replace("members = [\"10.0.0.1:7400\", \"10.0.0.2:7400\"]", "state = \"join\"");
+        let config = Config::parse(&joins, Path::new("/")).unwrap();
+        assert!(config.replication.unwrap().groups[0].configuration.is_none());
+    }
+
+    #[test]
+    fn errors_in_groups_name_the_group_and_the_key() {
+        for (from, to, error) in [
+            ("data = \"data\"", "", "node.data: group 4 keeps its promises there"),
+            (
+                "10.0.0.1:7400\", \"",
+                "10.0.0.3:7400\", \"",
+                "replication.group 4.members: 10.0.0.1:7400, where this node listens, is not among them",
+            ),
+            (
+                "10.0.0.2:7400",
+                "10.0.0.1:7400",
+                "replication.group 4.members: 10.0.0.1:7400 is a member twice",
+            ),
+            (
+                "number = 4",
+                "number = 4\nstate = \"join\"",
+                "replication.group 4.members: are the group's",
+            ),
+            ("lease_ms = 0", "suspect_ms = 49", "replication.group 4.suspect_ms: two heartbeats"),
+            ("lease_ms = 0", "leese_ms = 0", "line 14: unknown field `leese_ms`"),
+            (
+                "7400\"\n[[",
+                "7400\"\ndatagram_bytes_max = 100\n[[",
+                "replication.datagram_bytes_max: must be 512 to 65000, not 100",
+            ),
+            (
+                "[replication]",
+                "[storage]\nengine = \"disk\"\n[replication]",
+                "cluster.storage: is missing",
+            ),
+        ] {
+            assert!(REPLICATED.contains(from), "{from}");
+            let told = refused(&REPLICATED.replacen(from, to, 1));
+            assert!(told.contains(error), "{from} -> {to}: {told}");
+        }
     }
 
     #[test]

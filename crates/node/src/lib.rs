@@ -15,6 +15,7 @@ mod listing;
 pub mod logging;
 mod metrics;
 mod peer;
+pub mod replication;
 mod response;
 pub mod run;
 mod serve;

@@ -6,6 +6,7 @@ use crate::{
     front_end::{self, FrontEnd},
     hand_off::{self, HandOffError},
     metrics::{Registry, registry},
+    replication::{self, Replicas},
     serve::{Server, ServerMetrics, Service, spawn_server},
     storage_node::{self, Owner, SyntheticService},
     threads::{Shutdown, ShutdownTrigger, Threads},
@@ -45,6 +46,17 @@ pub enum NodeError {
     /// A storage node cannot take connections.
     #[error("cluster.storage.handoff: {0}")]
     HandOff(#[from] HandOffError),
+    /// A replica's journal is of a group that runs otherwise.
+    #[error("replication.group {group}.mode: the group was {was} before")]
+    Mode {
+        /// The group.
+        group: u32,
+        /// How it ran.
+        was: &'static str,
+    },
+    /// The replicas cannot start.
+    #[error("replication: {0}")]
+    Replication(#[from] ashlar_replica::StartError),
     /// A switch cannot start.
     #[error("switch: {0}")]
     Switch(#[source] HandOffError),
@@ -60,6 +72,8 @@ pub struct Endpoints {
     pub http: Option<SocketAddr>,
     /// The front end's HTTPS.
     pub https: Option<SocketAddr>,
+    /// Replicas, over UDP.
+    pub replication: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: Option<SocketAddr>,
 }
@@ -69,6 +83,8 @@ pub struct Process {
     storage: Option<Tier>,
     front_ends: Option<Tier>,
     switch: Option<Tier>,
+    /// What looks after replicas; they have threads of their own.
+    replication: Option<(Tier, Vec<Replicas>)>,
     endpoints: Endpoints,
     certificates: Vec<front_end::Reload>,
     /// By what they are called.
@@ -110,6 +126,7 @@ impl Process {
             storage: None,
             front_ends: None,
             switch: None,
+            replication: None,
             endpoints: Endpoints::default(),
             certificates: Vec::new(),
             roles: Vec::new(),
@@ -146,6 +163,19 @@ impl Process {
             process.roles.push((format!("switch {}", first.name), health));
             process.switch = Some(tier);
         }
+        if configs.iter().any(|config| config.replication.is_some()) {
+            let tier = Tier::start("admin", 1)?;
+            let mut all = Vec::new();
+            for config in configs {
+                let Some(role) = &config.replication else { continue };
+                let registry = labelled(&mut registry, config);
+                let (replicas, health) = replication::start(config, role, registry)?;
+                all.push(replicas);
+                process.roles.push((format!("replicas {}", config.name), health));
+                process.endpoints.replication = Some(role.listen);
+            }
+            process.replication = Some((tier, all));
+        }
         if let Some(address) = first.admin {
             process.start_admin(address, registry)?;
         }
@@ -154,7 +184,9 @@ impl Process {
 
     /// Serves as long as anything does, and says from the first drain on that the process drains.
     fn start_admin(&mut self, address: SocketAddr, registry: Registry) -> Result<(), NodeError> {
-        let tiers = || self.storage.iter().chain(&self.front_ends).chain(&self.switch);
+        let replication = self.replication.as_ref().map(|(tier, _)| tier);
+        let others = self.front_ends.iter().chain(&self.switch).chain(replication);
+        let tiers = || self.storage.iter().chain(others.clone());
         let last = tiers().next().expect("a process has a role");
         let first = tiers().last().expect("a process has a role");
         let (roles, shutdown) = (self.roles.clone(), first.shutdown.clone());
@@ -190,8 +222,13 @@ impl Process {
     ///
     /// Front ends come first: what they have taken in may need a storage node yet.
     pub fn stop(self) -> bool {
-        let tiers = [self.front_ends, self.storage, self.switch];
-        tiers.map(|tier| tier.is_none_or(Tier::stop)) == [true; 3]
+        // Replicas take nothing along that their groups do not have.
+        let replication = self.replication.map(|(tier, replicas)| {
+            drop(replicas);
+            tier
+        });
+        let tiers = [self.front_ends, self.storage, self.switch, replication];
+        tiers.map(|tier| tier.is_none_or(Tier::stop)) == [true; 4]
     }
 
     fn start_front_end(

@@ -98,6 +98,12 @@ impl ClusterMap {
         Ok(Self { members, chains, partition_seeds, fingerprint })
     }
 
+    /// The map of a cluster without storage nodes: it has no partitions, and no key is in it.
+    pub fn empty(cluster_id: &str) -> Self {
+        let fingerprint = fingerprint(cluster_id, &[], &[]);
+        Self { members: Vec::new(), chains: Vec::new(), partition_seeds: Vec::new(), fingerprint }
+    }
+
     /// The partition of `key`: the one whose score for the key is highest.
     pub fn partition_of(&self, key: &Key) -> PartitionIndex {
         let hash = xxh3_64(key.as_bytes());

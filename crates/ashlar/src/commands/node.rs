@@ -35,6 +35,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(
         http = endpoints.http.map(|address| address.to_string()),
         https = endpoints.https.map(|address| address.to_string()),
+        replication = endpoints.replication.map(|address| address.to_string()),
         admin = endpoints.admin.map(|address| address.to_string()),
         "serving"
     );

@@ -4,6 +4,7 @@ use super::{
     CertificateFiles, Cluster, Config, ConfigError, EngineKind, FrontEnd, Limits, Log,
     NAME_BYTES_MAX, PARTITIONS_DEFAULT, Storage, StorageAddress, THREADS_MAX,
     hand_off::{HandOff, Mode, SteeringTable},
+    replication::ReplicationTable,
     switch::SwitchTable,
 };
 use ashlar_object::map::{ClusterMap, MapError, Member};
@@ -27,15 +28,17 @@ pub(super) struct File {
     front_end: Option<FrontEndTable>,
     storage: Option<StorageTable>,
     switch: Option<SwitchTable>,
+    replication: Option<ReplicationTable>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClusterTable {
     id: String,
-    replicas: usize,
+    replicas: Option<usize>,
     partitions: Option<usize>,
     key_file: Option<PathBuf>,
+    #[serde(default)]
     storage: Vec<MemberTable>,
 }
 
@@ -118,17 +121,24 @@ impl File {
         if front_end.as_ref().is_some_and(|role| role.hand_off.mode == Mode::Handoff) {
             cluster.check_hand_off()?;
         }
-        let has_role = front_end.is_some() || storage.is_some();
+        let has_objects = front_end.is_some() || storage.is_some();
+        if (has_objects || self.switch.is_some()) && cluster.nodes.is_empty() {
+            return Err(wrong("cluster.storage", "is missing: objects need storage nodes"));
+        }
+        let replication = self.replication.map(|table| table.check(data.is_some())).transpose()?;
+        let has_role = has_objects || replication.is_some();
         let switch = self.switch.map(SwitchTable::check).transpose()?;
         if switch.is_some() {
             if has_role {
-                let problem =
-                    "does not go with [front_end] or [storage]: give it a file of its own";
+                let problem = "does not go with other roles: give it a file of its own";
                 return Err(wrong("switch", problem));
             }
             cluster.check_hand_off()?;
         } else if !has_role {
-            return Err(wrong("node", "no role: add [front_end], [storage] or [switch]"));
+            return Err(wrong(
+                "node",
+                "no role: add [front_end], [storage], [replication] or [switch]",
+            ));
         }
         let admin = self.admin.map(|admin| admin.listen);
         Ok(Config {
@@ -141,6 +151,7 @@ impl File {
             front_end,
             storage,
             switch,
+            replication,
         })
     }
 }
@@ -164,8 +175,12 @@ impl ClusterTable {
             nodes.push(StorageAddress { name, http, peer, handoff });
         }
         let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
-        let map = ClusterMap::new(&self.id, members, self.replicas, partitions)
-            .map_err(|error| wrong(map_key(&error), error.to_string()))?;
+        let map = match self.replicas {
+            None if members.is_empty() => ClusterMap::empty(&self.id),
+            None => return Err(wrong("cluster.replicas", "is missing")),
+            Some(replicas) => ClusterMap::new(&self.id, members, replicas, partitions)
+                .map_err(|error| wrong(map_key(&error), error.to_string()))?,
+        };
         let key_file = self.key_file.map(|path| base.join(path));
         Ok(Cluster { id: self.id, map, nodes, key_file })
     }
