@@ -253,7 +253,7 @@ impl Clients {
         let Some(open) = self.reads.get_mut(&number) else { return };
         open.repeat_us = now_us() + self.wait_us;
         let (to, frame) = (self.members[open.to], Frame::Read(open.read.clone()));
-        self.io.send(self.scope, None, &frame, [to]);
+        self.io.send(self.scope, None, &frame, &[to].into_iter());
     }
 
     fn drain(&mut self, session: usize) {
@@ -261,7 +261,7 @@ impl Clients {
         while let Some(output) = client.poll_output() {
             let (number, outcome) = match output {
                 ClientOutput::Send { to, request } => {
-                    self.io.send(self.scope, None, &Frame::Request(request), [to]);
+                    self.io.send(self.scope, None, &Frame::Request(request), &[to].into_iter());
                     continue;
                 }
                 ClientOutput::Done { number, result } => (number, Outcome::Executed(result)),

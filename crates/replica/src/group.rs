@@ -139,20 +139,25 @@ impl Group {
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Send { to, message } => {
-                    io.send(self.scope, sender, &Frame::Replica(message), [to]);
+                    io.send(self.scope, sender, &Frame::Replica(message), &[to].into_iter());
                 }
                 Output::Multicast { members, to, message } => {
                     let to = to.iter().map(|place| members.members()[place]);
-                    io.send(self.scope, sender, &Frame::Replica(message), to);
+                    io.send(self.scope, sender, &Frame::Replica(message), &to);
                 }
                 Output::Reply(reply) => {
                     if let Some(to) = self.clients.get(&reply.client) {
-                        io.send(self.scope, sender, &Frame::Reply(reply), [*to]);
+                        io.send(self.scope, sender, &Frame::Reply(reply), &[*to].into_iter());
                     }
                 }
                 Output::Read { id, answer } => {
                     let (to, id) = self.reads.remove(&id).expect("a read is answered once");
-                    io.send(self.scope, sender, &Frame::Found(Found { id, answer }), [to]);
+                    io.send(
+                        self.scope,
+                        sender,
+                        &Frame::Found(Found { id, answer }),
+                        &[to].into_iter(),
+                    );
                 }
                 Output::Persist { number, write } => match writer {
                     Some(writer) if self.has_journal => writer.write(place, number, write),

@@ -113,7 +113,7 @@ impl Io {
         scope: Scope,
         sender: Option<usize>,
         frame: &Frame,
-        to: impl IntoIterator<Item = SocketAddr> + Clone,
+        to: &(impl Iterator<Item = SocketAddr> + Clone),
     ) {
         encode(scope, sender, frame, &mut self.frame);
         let udp = &mut self.udp;
