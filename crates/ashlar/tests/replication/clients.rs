@@ -164,7 +164,7 @@ impl Work {
                 }
                 let open = self.open.swap_remove(place.expect("what is answered was asked for"));
                 busy[open.session] = false;
-                self.finish(open, &done.outcome);
+                self.finish(&open, &done.outcome);
             }
         }
         for open in std::mem::take(&mut self.open) {
@@ -231,7 +231,7 @@ impl Work {
         }
     }
 
-    fn finish(&mut self, open: Open, told: &Told) {
+    fn finish(&mut self, open: &Open, told: &Told) {
         self.answers.fetch_add(1, Relaxed);
         let now = Instant::now();
         self.longest_pause = self.longest_pause.max(now - self.answered);
@@ -252,7 +252,7 @@ impl Work {
             }
             other => panic!("{other:?}"),
         };
-        self.note(&open, Some(operation));
+        self.note(open, Some(operation));
     }
 
     fn note(&mut self, open: &Open, told: Option<Operation>) {
