@@ -366,7 +366,7 @@ lease_ms = 0
             ),
             (
                 "[replication]",
-                "[storage]\nengine = \"disk\"\n[replication]",
+                "[front_end]\nhttp = \"127.0.0.1:80\"\n[replication]",
                 "cluster.storage: is missing",
             ),
         ] {
@@ -415,7 +415,7 @@ lease_ms = 0
             (
                 "[storage]\nengine = \"disk\"",
                 "[switch]\ninterfaces = [\"eth1\"]\ncontrol = \"10.0.0.5:7471\"",
-                "switch: does not go with [front_end] or [storage]",
+                "switch: does not go with other roles",
             ),
             (
                 "[front_end]\nhttp = \"127.0.0.1:8080\"\n[storage]\nengine = \"disk\"",
