@@ -271,6 +271,7 @@ fn a_silent_replica_costs_one_time_out() {
         0 => Reply::Silence,
         _ => answer_with_name(node, seen),
     });
+    wait_for("both are used", || stack.count("storage_nodes_up") == 2);
     let mut client = stack.client();
     for _ in 0..2 {
         assert_eq!(client.get("/a").field("x-node"), Some("1"));
