@@ -3,6 +3,7 @@
 //! A role runs on a fixed number of threads, each with an event loop of its own: a connection lives
 //! on one thread from its first byte to its last, and nothing on a request's path crosses threads.
 
+use ashlar_replica::AbortOnPanic;
 use std::{
     future::Future,
     io,
@@ -119,17 +120,6 @@ impl EventLoop {
             let _ = runtime.block_on(stopped);
         })?;
         Ok(Self { handle, stop, thread })
-    }
-}
-
-/// Ends the process if it is dropped by a panic.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The thread of a node.
 
 use crate::{
-    GroupStats, Journal, NodeConfig, NodeStats,
+    AbortOnPanic, GroupStats, Journal, NodeConfig, NodeStats,
     clock::{now_us, time_ms},
     group::Group,
     timers::Timers,
@@ -165,6 +165,7 @@ impl Node {
             watch(std::os::fd::AsFd::as_fd(writer.event()))?;
         }
         let thread = thread::Builder::new().name("replication".into()).spawn(move || {
+            let _guard = AbortOnPanic;
             if let Some(cpu) = cpu {
                 pin(cpu);
             }
@@ -217,10 +218,8 @@ impl Drop for Node {
     fn drop(&mut self) {
         // It can only be full of orders to stop.
         let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of replication has panicked");
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a panic has ended the process");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The thread that writes journals.
 
-use crate::{Journal, JournalError, NodeStats};
+use crate::{AbortOnPanic, Journal, JournalError, NodeStats};
 use ashlar_vr::Write;
 use rustix::event::{EventfdFlags, eventfd};
 use std::{
@@ -58,9 +58,10 @@ impl Writer {
         let shared = Arc::new(Shared { finished: Mutex::default(), event });
         let (jobs, orders) = channel();
         let told = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("journals".into())
-            .spawn(move || write_all(journals, &orders, &told, &stats))?;
+        let thread = thread::Builder::new().name("journals".into()).spawn(move || {
+            let _guard = AbortOnPanic;
+            write_all(journals, &orders, &told, &stats);
+        })?;
         Ok(Self { jobs: Some(jobs), shared, thread: Some(thread) })
     }
 
@@ -71,8 +72,8 @@ impl Writer {
 
     pub(crate) fn write(&self, group: usize, number: u64, write: Write) {
         let jobs = self.jobs.as_ref().expect("it is taken on the drop only");
-        // A writer that has died is seen by the join.
-        let _ = jobs.send(Job { group, number, write });
+        // What waits is bounded: a replica takes no entries when much of its log is not persistent.
+        jobs.send(Job { group, number, write }).expect("the writer ends after its orders");
     }
 
     /// What became of writes since the last call.
@@ -88,10 +89,8 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // Everything that was ordered is written before.
         self.jobs = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that writes journals has panicked");
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a panic has ended the process");
         }
     }
 }

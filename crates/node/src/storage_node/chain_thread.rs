@@ -18,6 +18,7 @@ use ashlar_object::{
         Write,
     },
 };
+use ashlar_replica::AbortOnPanic;
 use ashlar_storage::{Batch, Engine, Item, StorageError};
 use ashlar_wire::Frame;
 use std::{
@@ -79,7 +80,10 @@ pub(crate) fn spawn(
     thread.recover()?;
     std::thread::Builder::new()
         .name("chain".into())
-        .spawn(move || thread.run(receiver))
+        .spawn(move || {
+            let _guard = AbortOnPanic;
+            thread.run(receiver);
+        })
         .map_err(|source| StorageError::Io { path: "chain thread".into(), source })?;
     Ok(handle)
 }
