@@ -12,6 +12,7 @@
 mod clients;
 mod clock;
 mod config;
+mod dirty;
 mod group;
 mod journal;
 mod node;

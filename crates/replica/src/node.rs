@@ -3,10 +3,11 @@
 use crate::{
     AbortOnPanic, GroupStats, Journal, NodeConfig, NodeStats,
     clock::{now_us, time_ms},
+    dirty::Dirty,
     group::Group,
     timers::Timers,
     udp::{DATAGRAM_BYTES_MAX, Udp},
-    writer::Writer,
+    writer::{Finished, Writer},
 };
 use ashlar_wire::replication::{
     DecodeError, Fragments, Frame, HEADER_BYTES, Reassembly, Scope, decode, encode,
@@ -174,11 +175,12 @@ impl Node {
                 cluster,
                 io: Io::new(Udp::new(socket), datagram_bytes_max),
                 reassembly: Reassembly::default(),
+                dirty: Dirty::all(groups.len()),
                 groups,
                 places,
-                dirty: Vec::new(),
                 timers,
                 writer,
+                finished: Vec::new(),
                 epoll,
                 stop: ordered,
                 stats: running,
@@ -240,10 +242,12 @@ struct Loop {
     groups: Vec<Group>,
     /// Of groups, by their number.
     places: HashMap<u32, usize>,
-    /// Places of groups that may have something to do.
-    dirty: Vec<usize>,
+    /// Groups that may have something to do.
+    dirty: Dirty,
     timers: Timers,
     writer: Option<Writer>,
+    /// What became of writes; kept for its room.
+    finished: Vec<Finished>,
     epoll: OwnedFd,
     stop: Arc<OwnedFd>,
     stats: Arc<NodeStats>,
@@ -253,7 +257,6 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
-        self.dirty.extend(0..self.groups.len());
         loop {
             let now_us = now_us();
             self.drain(now_us);
@@ -261,7 +264,7 @@ impl Loop {
             self.take_finished(now_us);
             while let Some(place) = self.timers.take_due(now_us) {
                 self.groups[place].handle_timeout(now_us);
-                self.touch(place);
+                self.dirty.add(place);
             }
             self.drain(now_us);
             self.look(now_us);
@@ -271,12 +274,6 @@ impl Loop {
             if !has_more {
                 self.sleep();
             }
-        }
-    }
-
-    fn touch(&mut self, place: usize) {
-        if !self.dirty.contains(&place) {
-            self.dirty.push(place);
         }
     }
 
@@ -305,9 +302,7 @@ impl Loop {
                 return;
             };
             groups[place].handle_frame(now_us, time_ms, from, frame);
-            if !dirty.contains(&place) {
-                dirty.push(place);
-            }
+            dirty.add(place);
         });
         match received {
             Ok(count) => {
@@ -324,9 +319,9 @@ impl Loop {
     /// Tells replicas what is persistent.
     fn take_finished(&mut self, now_us: u64) {
         let Some(writer) = &self.writer else { return };
-        for finished in writer.finished() {
-            let place = finished.group;
-            match finished.result {
+        writer.take_finished(&mut self.finished);
+        for Finished { group: place, result } in self.finished.drain(..) {
+            match result {
                 Ok(write) => self.groups[place].handle_persisted(now_us, write),
                 Err(error) => {
                     let group = self.groups[place].number();
@@ -334,13 +329,13 @@ impl Loop {
                     self.groups[place].fail();
                 }
             }
-            self.touch(place);
+            self.dirty.add(place);
         }
     }
 
     /// Does what replicas want done.
     fn drain(&mut self, now_us: u64) {
-        for place in std::mem::take(&mut self.dirty) {
+        for place in self.dirty.drain() {
             let group = &mut self.groups[place];
             group.drain(now_us, place, &mut self.io, self.writer.as_ref());
             self.timers.set(place, group.timeout());

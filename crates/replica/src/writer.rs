@@ -65,7 +65,7 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), shared, thread: Some(thread) })
     }
 
-    /// Readable when there is something for [`Writer::finished`].
+    /// Readable when there is something for [`Writer::take_finished`].
     pub(crate) fn event(&self) -> &OwnedFd {
         &self.shared.event
     }
@@ -76,12 +76,13 @@ impl Writer {
         jobs.send(Job { group, number, write }).expect("the writer ends after its orders");
     }
 
-    /// What became of writes since the last call.
-    pub(crate) fn finished(&self) -> Vec<Finished> {
+    /// Puts what became of writes since the last call into `finished`, which is empty.
+    pub(crate) fn take_finished(&self, finished: &mut Vec<Finished>) {
+        assert!(finished.is_empty(), "what came before was looked at");
         let mut count = [0; 8];
         // Empty if somebody has asked already.
         let _ = rustix::io::read(&self.shared.event, &mut count);
-        std::mem::take(&mut *self.shared.finished())
+        std::mem::swap(&mut *self.shared.finished(), finished);
     }
 }
 
@@ -100,8 +101,8 @@ impl Shared {
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, finished: Vec<Finished>) {
-        self.finished().extend(finished);
+    fn tell(&self, finished: &mut Vec<Finished>) {
+        self.finished().append(finished);
         // Full only if nobody looked for ages: then it is readable anyway.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
@@ -114,6 +115,10 @@ fn write_all(
     stats: &NodeStats,
 ) {
     let mut rests = true;
+    // By group, and what is told of them.
+    let mut results: Vec<Option<Result<u64, JournalError>>> = Vec::new();
+    results.resize_with(journals.len(), || None);
+    let mut finished = Vec::new();
     loop {
         let first = match orders.recv_timeout(REST_TIME) {
             Ok(job) => job,
@@ -129,8 +134,6 @@ fn write_all(
             }
         };
         rests = false;
-        let mut results: Vec<Option<Result<u64, JournalError>>> = Vec::new();
-        results.resize_with(journals.len(), || None);
         let jobs = std::iter::once(first).chain(orders.try_iter()).take(BATCH_MAX);
         let mut count = 0;
         for Job { group, number, write } in jobs {
@@ -144,9 +147,8 @@ fn write_all(
             }
         }
         let mut syncs = 0;
-        let mut finished = Vec::new();
-        for (group, result) in results.into_iter().enumerate() {
-            let Some(result) = result else { continue };
+        for (group, result) in results.iter_mut().enumerate() {
+            let Some(result) = result.take() else { continue };
             let result = match (&mut journals[group], result) {
                 (Some(journal), Ok(number)) => {
                     syncs += 1;
@@ -158,6 +160,6 @@ fn write_all(
         }
         stats.writes.fetch_add(count, Relaxed);
         stats.syncs.fetch_add(syncs, Relaxed);
-        shared.tell(finished);
+        shared.tell(&mut finished);
     }
 }
