@@ -20,6 +20,8 @@ enum Command {
     Up(commands::up::Args),
     /// Run the roles that a configuration file gives this host
     Node(commands::node::Args),
+    /// Prepare the disk of this host for replicas that are new, once
+    Format(commands::format::Args),
     /// Run steering on a host that clients' frames pass on their way to front ends (root)
     Switch(commands::switch::Args),
     /// Put, get, list and remove objects
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Up(args) => commands::up::run(args),
         Command::Node(args) => commands::node::run(args),
+        Command::Format(args) => commands::format::run(args),
         Command::Switch(args) => commands::switch::run(args),
         Command::Obj(args) => commands::obj::run(args),
         Command::Kv(args) => commands::kv::run(args),

@@ -11,15 +11,63 @@ use crate::{
 use ashlar_replica::{
     Beginning, GroupConfig, GroupStats, Journal, JournalError, Node, NodeConfig, Role,
 };
-use ashlar_storage::{Contents, ReplicaJournal, StorageError};
+use ashlar_storage::{Contents, Purpose, ReplicaJournal, StorageError};
 use ashlar_vr::{Mode, Service, Write, kv::KeyValue};
 use metrics::Metrics;
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Names a cluster in the frames of its groups.
 pub fn cluster_number(id: &str) -> u64 {
     xxh3_64(id.as_bytes())
+}
+
+/// A group whose journal [`format()`] has seen to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formatted {
+    /// The group.
+    pub group: u32,
+    /// Where its journal is.
+    pub directory: PathBuf,
+    /// What the journal was created for, as the configuration names it; none if one was there.
+    pub created: Option<&'static str>,
+}
+
+/// Creates the journals of all groups of a node that have none: its replicas begin from them, once.
+///
+/// # Errors
+/// When a journal cannot be created; those before it are there.
+pub fn format(config: &Config) -> impl Iterator<Item = Result<Formatted, StorageError>> {
+    let groups = config.replication.iter().flat_map(|role| &role.groups);
+    groups.map(|group| {
+        let directory = directory(config, group);
+        let purpose = purpose(group);
+        let created = ReplicaJournal::create(&directory, purpose)?.then(|| state(purpose));
+        Ok(Formatted { group: group.number, directory, created })
+    })
+}
+
+/// Where a group's journal is.
+fn directory(config: &Config, group: &ReplicationGroup) -> PathBuf {
+    let data = config.data.as_deref().expect("the configuration was checked for it");
+    data.join("replication").join(group.number.to_string())
+}
+
+/// What a group's journal is created for.
+fn purpose(group: &ReplicationGroup) -> Purpose {
+    if group.configuration.is_some() { Purpose::New } else { Purpose::Join }
+}
+
+/// As the configuration names it.
+fn state(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::New => "new",
+        Purpose::Join => "join",
+    }
 }
 
 /// Replicas that run until this is dropped.
@@ -33,8 +81,7 @@ pub(crate) fn start(
     role: &Replication,
     registry: &mut Registry,
 ) -> Result<(Replicas, Arc<dyn Health>), NodeError> {
-    let data = config.data.as_deref().expect("the configuration was checked for it");
-    let groups = role.groups.iter().map(|group| replica(data, group));
+    let groups = role.groups.iter().map(|group| replica(&directory(config, group), group));
     let groups = groups.collect::<Result<Vec<_>, _>>()?;
     let node = Node::start(NodeConfig {
         address: role.listen,
@@ -49,12 +96,17 @@ pub(crate) fn start(
 }
 
 /// One replica, with what its journal has.
-fn replica(data: &Path, group: &ReplicationGroup) -> Result<GroupConfig, NodeError> {
+fn replica(directory: &Path, group: &ReplicationGroup) -> Result<GroupConfig, NodeError> {
     let number = group.number;
-    let directory = data.join("replication").join(number.to_string());
-    let (journal, contents) = ReplicaJournal::open(&directory)?;
+    let (journal, contents) = ReplicaJournal::open(directory).map_err(|error| match error {
+        StorageError::NoJournal { path } => NodeError::NoJournal { group: number, directory: path },
+        error => NodeError::Storage(error),
+    })?;
     let beginning = match (contents, group.options.mode) {
-        (Contents::New, _) => match &group.configuration {
+        (Contents::Created(created), _) if created != purpose(group) => {
+            return Err(NodeError::State { group: number, was: state(created) });
+        }
+        (Contents::Created(_), _) => match &group.configuration {
             Some(configuration) => Beginning::New(configuration.clone()),
             None => Beginning::Join,
         },

@@ -13,7 +13,7 @@ use crate::{
 };
 use ashlar_storage::StorageError;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// Peers that wait to be accepted.
 const PEER_BACKLOG: i32 = 1024;
@@ -52,6 +52,26 @@ pub enum NodeError {
         /// The group.
         group: u32,
         /// How it ran.
+        was: &'static str,
+    },
+    /// A replica has no journal: it is new, or has lost what it promised.
+    #[error(
+        "replication.group {group}: there is no journal in {}: for a new group or a new member, run `ashlar format` \
+         once; a member whose disk was lost must be replaced, by one with another address",
+        directory.display()
+    )]
+    NoJournal {
+        /// The group.
+        group: u32,
+        /// Where its journal should be.
+        directory: PathBuf,
+    },
+    /// A replica's journal was created for something else.
+    #[error("replication.group {group}.state: the journal was created with state = \"{was}\"")]
+    State {
+        /// The group.
+        group: u32,
+        /// What it was created for.
         was: &'static str,
     },
     /// The replicas cannot start.

@@ -7,7 +7,7 @@
 //! one sync. The figures are only good for comparing two runs on one machine.
 
 use anyhow::Context as _;
-use ashlar_storage::ReplicaJournal;
+use ashlar_storage::{Purpose, ReplicaJournal};
 use ashlar_vr::{ClientId, Entry, EpochStart, Kind, Promise, Request, View, Write};
 use bytes::Bytes;
 use std::{
@@ -60,6 +60,7 @@ fn measure(dir: &Path, batch: u64, entries_max: u64) -> anyhow::Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
+    ReplicaJournal::create(dir, Purpose::New)?;
     let (mut journal, _) = ReplicaJournal::open(dir)?;
     let view = View::new(0, 1);
     let epoch = EpochStart { view, op: 0, digest: 0, members: vec![([10, 0, 0, 1], 1).into()] };

@@ -38,6 +38,12 @@ pub enum StorageError {
         /// What is wrong with it.
         detail: String,
     },
+    /// No journal was created here, or it is lost.
+    #[error("there is no journal in {}", path.display())]
+    NoJournal {
+        /// The journal's directory.
+        path: PathBuf,
+    },
     /// Too little space is left; nothing has been written.
     #[error("no space left in {}", path.display())]
     NoSpace {
@@ -52,7 +58,7 @@ impl StorageError {
         match self {
             Self::Gone | Self::NoSpace { .. } | Self::Locked { .. } => true,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::Interrupted,
-            Self::Corrupt { .. } | Self::Format { .. } => false,
+            Self::Corrupt { .. } | Self::Format { .. } | Self::NoJournal { .. } => false,
         }
     }
 

@@ -25,7 +25,7 @@ pub use engine::{
     Batch, Blob, Engine, Item, Place, SWEEP_SLICES, Snapshot, StageWriter, Stored, StoredChange,
 };
 pub use error::StorageError;
-pub use replica_journal::{Contents, ReplicaJournal};
+pub use replica_journal::{Contents, Purpose, ReplicaJournal};
 pub use scrub::{Finding, ScrubProgress, ScrubReport, scrub, scrub_dir};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub(crate) mod bench;
 mod cancel;
 pub(crate) mod doctor;
+pub(crate) mod format;
 pub(crate) mod kv;
 pub(crate) mod lab;
 pub(crate) mod node;

@@ -15,6 +15,7 @@ mod configuration;
 mod documentation;
 mod drain;
 mod durability;
+mod format;
 mod listings;
 mod memory;
 mod objects;

@@ -5,6 +5,7 @@ use ashlar_lab::{CLIENT, Chaos, Engine, FaultAction, FrameMatch, Lab, LabSpec, R
 use std::{
     fs,
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -60,6 +61,7 @@ impl Group {
         group.processes.resize_with(HOSTS, || None);
         group.members = (0..3).map(|host| group.address(host)).collect();
         for host in 0..3 {
+            group.format(host, &group.beginning());
             group.run(host);
         }
         Some(group)
@@ -87,25 +89,26 @@ impl Group {
         format!("s{}", host + 1)
     }
 
-    /// Runs the replica of a host.
-    pub(crate) fn run(&mut self, host: usize) {
+    /// What says that the group begins with its present members.
+    fn beginning(&self) -> String {
         let members: Vec<_> = self.members.iter().map(|member| format!("\"{member}\"")).collect();
-        let beginning = format!("members = [{}]", members.join(", "));
-        self.spawn(host, &beginning);
+        format!("members = [{}]", members.join(", "))
     }
 
     /// Runs a replica that the group has not had before.
     pub(crate) fn join(&mut self, host: usize) {
-        self.spawn(host, "state = \"join\"");
+        self.format(host, "state = \"join\"");
+        self.run(host);
     }
 
-    fn spawn(&mut self, host: usize, beginning: &str) {
+    /// Gives a host its configuration and an empty journal.
+    fn format(&self, host: usize, beginning: &str) {
         let mode = match self.mode {
             Mode::Volatile => "volatile",
             Mode::Durable => "durable",
         };
         let (name, address) = (Self::host(host), self.address(host));
-        let file = self.directory.path().join(format!("{name}.toml"));
+        let file = self.file(host);
         let data = self.directory.path().join(&name);
         let configuration = format!(
             "[cluster]\nid = \"{CLUSTER}\"\n[node]\nname = \"{name}\"\ndata = {data:?}\n\
@@ -113,10 +116,22 @@ impl Group {
              service = \"kv\"\nmode = \"{mode}\"\n{beginning}\n"
         );
         fs::write(&file, configuration).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ashlar"));
+        let output = command.arg("format").arg("--config").arg(&file).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn file(&self, host: usize) -> PathBuf {
+        self.directory.path().join(format!("{}.toml", Self::host(host)))
+    }
+
+    /// Runs the replica of a host.
+    pub(crate) fn run(&mut self, host: usize) {
+        let name = Self::host(host);
         let log = self.directory.path().join(format!("{name}.log"));
         let log = fs::File::options().create(true).append(true).open(log).unwrap();
         let mut command = self.lab.command(&name, env!("CARGO_BIN_EXE_ashlar")).unwrap();
-        command.arg("node").arg("--config").arg(&file);
+        command.arg("node").arg("--config").arg(self.file(host));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.processes[host] = Some(command.spawn().unwrap());
     }

@@ -81,7 +81,7 @@ enum ModeName {
     Durable,
 }
 
-/// What a replica without a journal is.
+/// What a replica is whose journal holds nothing yet.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum State {

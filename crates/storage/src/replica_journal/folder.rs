@@ -37,15 +37,40 @@ pub(super) struct RealFolder {
 }
 
 impl RealFolder {
-    /// Opens or makes the directory `root` and locks it.
+    /// Makes the directory `root`, if it is not there, durably, and locks it.
+    pub(super) fn create(root: &Path) -> Result<Self, StorageError> {
+        make_durably(root)?;
+        Self::open(root)
+    }
+
+    /// Locks the directory `root`.
     pub(super) fn open(root: &Path) -> Result<Self, StorageError> {
-        if !root.exists() {
-            fs::create_dir_all(root).map_err(|error| StorageError::io(root, error))?;
-            // Its name must not be lost with a power loss: it would be taken for a new journal.
-            root.parent().filter(|parent| parent.is_dir()).map_or(Ok(()), sync_directory)?;
+        if !root.is_dir() {
+            return Err(StorageError::NoJournal { path: root.to_path_buf() });
         }
         Ok(Self { root: root.to_path_buf(), _lock: lock(root)? })
     }
+}
+
+/// The names of all files in a directory.
+pub(super) fn names_in(root: &Path) -> Result<Vec<String>, StorageError> {
+    let names = entries(root)?.map(|entry| Ok(entry?.file_name().into_string()));
+    // A name that is no text is not one of ours.
+    names.filter_map(|name| name.map(Result::ok).transpose()).collect()
+}
+
+/// Makes a directory, and those that it is in, so that no power loss takes their names.
+fn make_durably(root: &Path) -> Result<(), StorageError> {
+    let parent = root.parent().map(|parent| match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    });
+    if !root.is_dir() {
+        parent.map_or(Ok(()), make_durably)?;
+        fs::create_dir(root).map_err(|error| StorageError::io(root, error))?;
+    }
+    // Also for one that was there: whoever made it may have ended before its name was durable.
+    parent.map_or(Ok(()), sync_directory)
 }
 
 impl Folder for RealFolder {
@@ -54,9 +79,7 @@ impl Folder for RealFolder {
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {
-        let names = entries(&self.root)?.map(|entry| Ok(entry?.file_name().into_string()));
-        // A name that is no text is not one of ours.
-        names.filter_map(|name| name.map(Result::ok).transpose()).collect()
+        names_in(&self.root)
     }
 
     fn open(&self, name: &str, is_new: bool) -> Result<Box<dyn StorageBackend>, StorageError> {

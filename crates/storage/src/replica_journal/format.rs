@@ -218,10 +218,22 @@ pub(super) struct Start {
     pub(super) root: Option<Root>,
 }
 
+/// What a journal was created for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Its replica is one of those that begin a group.
+    #[default]
+    New,
+    /// A group that exists will take its replica in.
+    Join,
+}
+
 /// What the records of a life build upon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Root {
-    /// The promises; none in a journal that is new.
+    /// What the journal was created for; of no account once there are promises.
+    pub(super) purpose: Purpose,
+    /// The promises; none as long as none was made.
     pub(super) promise: Option<PromiseRow>,
     /// The place before the log's first entry.
     pub(super) base_op: u64,

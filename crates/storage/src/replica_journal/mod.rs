@@ -12,6 +12,9 @@
 //! | `checkpoint-ID`       | a snapshot |
 //! | `….new`               | a file that is not complete |
 //!
+//! A journal exists because somebody [created](ReplicaJournal::create) it, once, for a replica that is new. A replica that
+//! finds none has lost what it promised, and must not begin anew.
+//!
 //! A journal has **lives**. Each begins with a first segment that repeats all that still matters, and that has
 //! its name only when it is complete and synced: that is the one moment at which it takes the place of what was
 //! there before, which is then removed. A life begins when the journal is opened, with each checkpoint, with an
@@ -33,6 +36,7 @@ use crate::StorageError;
 use ashlar_vr::{Entry, Log, Restored, Write};
 use bytes::Bytes;
 use folder::{Folder, RealFolder};
+pub use format::Purpose;
 use format::{CheckpointName, ENTRY_BYTES, Mark, PAYLOAD_BYTES_MAX, Root, Start};
 use replay::{State, replay};
 use scan::{Scan, fatal};
@@ -53,8 +57,8 @@ const INCOMPLETE: &str = ".new";
 /// What a journal has kept.
 #[derive(Clone, Debug)]
 pub enum Contents {
-    /// Nothing: nobody has made a promise here yet.
-    New,
+    /// Nothing: it was created, and no promise was made since.
+    Created(Purpose),
     /// All of it: a durable group's [`ashlar_vr::Start::Restored`]. A volatile group writes nothing but promises,
     /// so it finds neither a checkpoint nor entries, and takes the promise for [`ashlar_vr::Start::Lost`].
     Kept(Restored),
@@ -79,13 +83,39 @@ pub struct ReplicaJournal {
 }
 
 impl ReplicaJournal {
-    /// Opens the journal in `directory`, or makes a new one.
+    /// Creates a journal in `directory`, durably, for a replica that has never made a promise. Where anything of a
+    /// journal is, even a damaged one, nothing is done. Gives whether it was created.
+    ///
+    /// If the power goes meanwhile, the next call creates it. It is the same journal that later holds the promises,
+    /// so whoever finds them finds no beginning any more.
+    ///
+    /// # Errors
+    /// When the directory is in use, or cannot be made, read or written.
+    pub fn create(directory: &Path, purpose: Purpose) -> Result<bool, StorageError> {
+        // One that is in use exists, and need not be locked to be seen.
+        if directory.is_dir() && folder::names_in(directory)?.iter().any(|name| is_name(name)) {
+            return Ok(false);
+        }
+        Self::create_in(&RealFolder::create(directory)?, purpose)
+    }
+
+    fn create_in(folder: &dyn Folder, purpose: Purpose) -> Result<bool, StorageError> {
+        if folder.names()?.iter().any(|name| is_name(name)) {
+            return Ok(false);
+        }
+        let state = State { purpose, ..State::default() };
+        begin_life(folder, 1, &state, SEGMENT_BYTES, Vec::new())?;
+        Ok(true)
+    }
+
+    /// Opens the journal in `directory`.
     ///
     /// All that it holds is read and written again, into a new life.
     ///
     /// # Errors
-    /// When the directory is in use, cannot be read or written, or has lost more than entries: such an error
-    /// [is corruption](StorageError::is_corruption), names the file and leaves everything as it is.
+    /// When there is [none](StorageError::NoJournal); when the directory is in use, cannot be read or written, or has
+    /// lost more than entries: such an error [is corruption](StorageError::is_corruption), names the file and
+    /// leaves everything as it is.
     pub fn open(directory: &Path) -> Result<(Self, Contents), StorageError> {
         Self::open_in(Box::new(RealFolder::open(directory)?), SEGMENT_BYTES)
     }
@@ -95,23 +125,22 @@ impl ReplicaJournal {
         segment_bytes: u64,
     ) -> Result<(Self, Contents), StorageError> {
         let names = folder.names()?;
-        let last =
-            names.iter().filter_map(|name| segment_of_name(name)).map(|(life, _)| life).max();
-        if last.is_none()
-            && let Some(name) = names.iter().find(|name| is_checkpoint(name))
-        {
-            return Err(fatal(&folder.path().join(name), "it is here, but the segments are not"));
-        }
-        let state = match last {
-            Some(generation) => read_life(&*folder, &names, generation)?,
-            None => State::default(),
+        let lives = names.iter().filter_map(|name| segment_of_name(name)).map(|(life, _)| life);
+        let Some(last) = lives.max() else {
+            return Err(match names.iter().find(|name| is_checkpoint(name)) {
+                Some(name) => {
+                    fatal(&folder.path().join(name), "it is here, but the segments are not")
+                }
+                None => StorageError::NoJournal { path: folder.path().to_path_buf() },
+            });
         };
+        let state = read_life(&*folder, &names, last)?;
         let checkpoint = match state.checkpoint {
             Some(name) => Some(read_checkpoint(&*folder, name)?),
             None => None,
         };
         let contents = match state.promise.clone() {
-            None => Contents::New,
+            None => Contents::Created(state.purpose),
             Some(promise) => {
                 let places = state.log.base_op() + 1..=state.log.head_op();
                 let entries = places.map(|op| state.log.get(op).cloned()).collect();
@@ -119,7 +148,7 @@ impl ReplicaJournal {
             }
         };
         let overflow = || fatal(folder.path(), "its segments' names are used up");
-        let generation = last.unwrap_or(0).checked_add(1).ok_or_else(overflow)?;
+        let generation = last.checked_add(1).ok_or_else(overflow)?;
         let stream = begin_life(&*folder, generation, &state, segment_bytes, Vec::new())?;
         let journal =
             Self { stream, generation, index: 0, state, segment_bytes, has_failed: false, folder };
@@ -174,7 +203,7 @@ impl ReplicaJournal {
         if self.stream.end() >= self.segment_bytes && !self.stream.has_gathered() {
             self.next_segment()?;
         }
-        let State { promise: promised, log, checkpoint } = &mut self.state;
+        let State { promise: promised, log, checkpoint, .. } = &mut self.state;
         match write {
             Write::Promise(promise) => {
                 *promised = Some(promise.clone());
@@ -282,8 +311,9 @@ fn begin_life(
     segment_bytes: u64,
     buffer: Vec<u8>,
 ) -> Result<Stream, StorageError> {
-    let State { promise, checkpoint, log } = state;
+    let State { purpose, promise, checkpoint, log } = state;
     let root = Root {
+        purpose: *purpose,
         promise: promise.as_ref().map(Into::into),
         base_op: log.base_op(),
         base_digest: log.digest_at(log.base_op()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use super::{
     format::{
-        CheckpointName, HEADER_BYTES, Kind, Mark, Root, decode_entry, decode_install,
+        CheckpointName, HEADER_BYTES, Kind, Mark, Purpose, Root, decode_entry, decode_install,
         decode_promise,
     },
     scan::{Record, Scan, fatal},
@@ -14,7 +14,9 @@ use std::path::Path;
 /// What a journal holds.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// The last promises; none in a new journal.
+    /// What the journal was created for.
+    pub(super) purpose: Purpose,
+    /// The last promises; none as long as none was made.
     pub(super) promise: Option<Promise>,
     /// The snapshot up to the log's base.
     pub(super) checkpoint: Option<CheckpointName>,
@@ -36,6 +38,7 @@ pub(super) fn replay(root: Root, mut scan: Scan) -> Result<State, StorageError> 
         return Err(fatal(scan.path_of(1), "it counts more records than it can hold"));
     }
     let state = State {
+        purpose: root.purpose,
         promise: root.promise.map(Promise::from),
         checkpoint: root.checkpoint,
         log: Log::behind(root.base_op, root.base_digest),

@@ -79,7 +79,7 @@ fn fill(end: End) -> (SimulatedFolder, Model) {
 fn reopen(folder: &SimulatedFolder) -> Result<Restored, String> {
     match open(folder) {
         Ok((_, Contents::Kept(restored))) => Ok(restored),
-        Ok((_, Contents::New)) => panic!("everything vanished"),
+        Ok((_, Contents::Created(_))) => panic!("everything vanished"),
         Err(error) => {
             assert!(error.is_corruption(), "{error}");
             Err(error.to_string())
@@ -233,7 +233,7 @@ fn more_damage_never_gives_a_wrong_entry() {
                     assert!(is_old || entry.as_ref().is_none_or(|entry| entry == expected));
                 }
             }
-            Ok((_, Contents::New)) => panic!("everything vanished"),
+            Ok((_, Contents::Created(_))) => panic!("everything vanished"),
             Err(error) => refused += usize::from(error.is_corruption()),
         }
     }

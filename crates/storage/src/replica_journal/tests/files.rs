@@ -1,11 +1,12 @@
 //! On real files.
 
-use super::{Contents, ReplicaJournal, model::Workload};
+use super::{Contents, Purpose, ReplicaJournal, model::Workload};
 use crate::StorageError;
 use ashlar_vr::{Start, Write};
 use std::{fs, path::Path};
 
 fn write(dir: &Path, workload: &mut Workload, writes: usize) {
+    ReplicaJournal::create(dir, Purpose::New).unwrap();
     let (mut journal, _) = ReplicaJournal::open(dir).unwrap();
     for _ in 0..writes {
         let write = workload.next_write();
@@ -31,10 +32,38 @@ fn what_was_written_is_found() {
 }
 
 #[test]
+fn a_journal_is_created_once_and_nothing_begins_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("data/replication/7");
+    let is_missing = |result: Result<_, StorageError>| {
+        let error = result.map(|(_, contents): (ReplicaJournal, Contents)| contents).unwrap_err();
+        matches!(error, StorageError::NoJournal { path } if path == dir)
+    };
+    assert!(is_missing(ReplicaJournal::open(&dir)));
+    assert!(!dir.exists(), "looking for a journal makes none");
+    assert!(ReplicaJournal::create(&dir, Purpose::Join).unwrap());
+    assert!(!ReplicaJournal::create(&dir, Purpose::New).unwrap());
+    let (journal, contents) = ReplicaJournal::open(&dir).unwrap();
+    assert!(matches!(contents, Contents::Created(Purpose::Join)), "as it was created first");
+    assert!(!ReplicaJournal::create(&dir, Purpose::New).unwrap(), "it is in use, and there");
+    drop(journal);
+    let mut workload = Workload::new(3);
+    write(&dir, &mut workload, 1);
+    assert!(!ReplicaJournal::create(&dir, Purpose::New).unwrap());
+    let (journal, contents) = ReplicaJournal::open(&dir).unwrap();
+    assert!(workload.model.is_found(&contents));
+    drop(journal);
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(is_missing(ReplicaJournal::open(&dir)));
+    fs::create_dir(&dir).unwrap();
+    assert!(is_missing(ReplicaJournal::open(&dir)), "an empty directory is no journal");
+}
+
+#[test]
 fn a_journal_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (journal, contents) = ReplicaJournal::open(dir.path()).unwrap();
-    assert!(matches!(contents, Contents::New));
+    ReplicaJournal::create(dir.path(), Purpose::New).unwrap();
+    let (journal, _) = ReplicaJournal::open(dir.path()).unwrap();
     let refused = ReplicaJournal::open(dir.path()).map(|_| ()).unwrap_err();
     assert!(matches!(refused, StorageError::Locked { .. }), "{refused}");
     drop(journal);

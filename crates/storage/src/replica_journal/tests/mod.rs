@@ -2,19 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod creation;
 mod damage;
 mod files;
 mod model;
 mod power_loss;
 mod simulated_folder;
 
-use super::{Contents, ReplicaJournal};
+use super::{Contents, Purpose, ReplicaJournal};
 use crate::StorageError;
 use simulated_folder::SimulatedFolder;
 
 /// Segments are this long: short, so that tests fill several.
 const SEGMENT_BYTES: u64 = 96 << 10;
 
+/// Opens a journal, which is created if there is none.
 fn open(folder: &SimulatedFolder) -> Result<(ReplicaJournal, Contents), StorageError> {
+    ReplicaJournal::create_in(folder, Purpose::New)?;
     ReplicaJournal::open_in(Box::new(folder.clone()), SEGMENT_BYTES)
 }
