@@ -10,6 +10,7 @@ mod reads;
 mod recovery;
 mod restart;
 mod snapshot;
+mod stall;
 mod view_change;
 
 pub use output::{Answer, Output, Promise, ReadAnswer, ReadId, Reply, Write};
@@ -26,6 +27,7 @@ use leader::Leading;
 use output::Outputs;
 use recovery::Recovering;
 use snapshot::{Incoming, Outgoing};
+use stall::Waits;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use view_change::{Changing, Suspicions};
 
@@ -108,6 +110,8 @@ pub struct Replica<S> {
     owes_acknowledgement: bool,
     /// When something missing was last asked for, in microseconds.
     missed_us: u64,
+    /// Its disk, if something was found to wait for it.
+    waits: Option<Waits>,
     /// The number of the last write that must be persisted before anything is said in this view.
     promise_write: u64,
     /// A checkpoint that is on its way to the disk: its write and its place.
@@ -303,7 +307,10 @@ impl<S: Service> Replica<S> {
             self.heartbeat(now_us);
         }
         if is_due(&mut self.timers.resend, now_us) {
-            self.resend(now_us);
+            match self.holds_others_up(now_us) {
+                true => self.give_up(now_us),
+                false => self.resend(now_us),
+            }
         }
         if is_due(&mut self.timers.suspect, now_us) {
             self.suspect(now_us);

@@ -76,6 +76,7 @@ scripts! {
     who_recovers_says_nothing_to_others
     an_old_nonce_does_not_count
     a_disk_lags
+    a_leader_whose_disk_stands_still_gives_up
     a_disk_loses_entries
     tails_are_torn
     reads_are_never_old

@@ -167,6 +167,11 @@ impl Outputs {
         self.persisted = self.persisted.max(number);
     }
 
+    /// The last write that is persistent, if one behind it is not.
+    pub(super) fn waits_behind(&self) -> Option<u64> {
+        (self.persisted < self.written).then_some(self.persisted)
+    }
+
     pub(super) fn is_persisted(&self, number: u64) -> bool {
         number <= self.persisted
     }

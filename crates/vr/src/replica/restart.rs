@@ -115,6 +115,7 @@ impl<S: Service> Replica<S> {
             persisted_op: 0,
             owes_acknowledgement: false,
             missed_us: 0,
+            waits: None,
             promise_write: 0,
             checkpoint: None,
             checkpoint_op: 0,

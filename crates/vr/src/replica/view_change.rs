@@ -83,7 +83,8 @@ impl<S: Service> Replica<S> {
         if !matches!(self.status, Status::Normal | Status::ViewChange) {
             return;
         }
-        if self.is_followed_by_quorum(now_us) {
+        // One whose disk stands still could not vote, and need not disturb those that can.
+        if self.is_followed_by_quorum(now_us) || self.is_stalled(now_us) {
             self.timers.suspect = Some(self.suspect_at(now_us));
             return;
         }
