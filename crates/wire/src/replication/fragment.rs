@@ -70,7 +70,9 @@ fn decode_header(frame: &[u8]) -> Header {
 /// Puts frames together again. What it keeps of them is bounded, whoever sends.
 #[derive(Debug, Default)]
 pub struct Reassembly {
+    /// By their sender; nobody is there without any.
     incomplete: HashMap<SocketAddr, Vec<Incomplete>>,
+    /// Of all of them.
     bytes: usize,
 }
 
@@ -125,6 +127,7 @@ impl Reassembly {
                 let parts = total.div_ceil(step);
                 let (bytes, present) = (vec![0; total], vec![false; parts]);
                 frames.push(Incomplete { number, step, bytes, present, missing: parts });
+                self.bytes += total;
                 frames.len() - 1
             }
         };
@@ -137,11 +140,13 @@ impl Reassembly {
             frame.missing -= 1;
         }
         if frame.missing > 0 {
-            self.count();
             return Ok(None);
         }
         let whole = frames.remove(at).bytes;
-        self.count();
+        if frames.is_empty() {
+            self.incomplete.remove(&from);
+        }
+        self.bytes -= total;
         Ok(Some(whole.into()))
     }
 
@@ -151,11 +156,12 @@ impl Reassembly {
         if is_new && self.incomplete.len() >= SENDERS_MAX || self.bytes + bytes > BYTES_MAX {
             // Whoever has lost a part repeats the whole: nothing here is worth more than what comes.
             self.incomplete.clear();
+            self.bytes = 0;
         }
         if let Some(frames) = self.incomplete.get_mut(&from)
             && frames.len() >= INCOMPLETE_MAX
         {
-            frames.remove(0);
+            self.bytes -= frames.remove(0).bytes.len();
         }
     }
 
@@ -167,11 +173,5 @@ impl Reassembly {
     /// Bytes that are kept for incomplete frames.
     pub fn kept_bytes(&self) -> usize {
         self.bytes
-    }
-
-    fn count(&mut self) {
-        self.incomplete.retain(|_, frames| !frames.is_empty());
-        let frames = self.incomplete.values().flatten();
-        self.bytes = frames.map(|frame| frame.bytes.len()).sum();
     }
 }
