@@ -1,8 +1,8 @@
 //! Clients of a group: sessions and reads over one socket.
 
 use crate::{clock::now_us, node::Io, timers::Timers, udp::Udp};
-use ashlar_vr::{Client, ClientId, ClientOutput, Kind};
-use ashlar_wire::replication::{Frame, Read, ReadAnswer, Reassembly, Scope, decode};
+use ashlar_vr::{Client, ClientId, ClientOutput, Configuration, Kind, View};
+use ashlar_wire::replication::{Epoch, Found, Frame, Read, ReadAnswer, Reassembly, Scope, decode};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -14,6 +14,9 @@ use std::{
 };
 
 /// Sessions with one group. Nothing happens but in [`Clients::poll`].
+///
+/// Members may change: an answer tells of the epoch that it comes from, and whoever answers from a later one is asked who
+/// its members are. Those that were named at first are asked last, and never forgotten.
 pub struct Clients {
     scope: Scope,
     io: Io,
@@ -22,6 +25,13 @@ pub struct Clients {
     /// Sessions, by their clients' names.
     places: HashMap<ClientId, usize>,
     timers: Timers,
+    /// Those that were named at first.
+    named: Vec<SocketAddr>,
+    /// The latest epoch whose members are known; none as long as they are those that were named.
+    epoch: Option<u32>,
+    /// When somebody was last asked for the members, in microseconds.
+    asked_us: u64,
+    /// The members, and behind them those that were named at first.
     members: Vec<SocketAddr>,
     /// Who is thought to lead: a place among the members.
     leader: usize,
@@ -101,6 +111,9 @@ impl Clients {
             places,
             timers: Timers::new(all.len()),
             sessions: all,
+            named: members.clone(),
+            epoch: None,
+            asked_us: 0,
             members,
             leader: 0,
             reads: BTreeMap::new(),
@@ -191,21 +204,58 @@ impl Clients {
                 && let Ok((of, _, frame)) = decode(scope.cluster, &frame)
                 && of == *scope
             {
-                frames.push(frame);
+                frames.push((from, frame));
             }
         })?;
-        for frame in frames {
+        for (from, frame) in frames {
             match frame {
                 Frame::Reply(reply) => {
+                    self.note_view(now_us, from, reply.view);
                     let Some(&session) = self.places.get(&reply.client) else { continue };
                     self.sessions[session].handle_reply(now_us, reply);
                     self.drain(session);
                 }
-                Frame::Found(found) => self.found(found.id, found.answer),
-                Frame::Replica(_) | Frame::Request(_) | Frame::Read(_) => {}
+                Frame::Found(Found { id, view, answer }) => {
+                    self.note_view(now_us, from, view);
+                    self.found(id, answer);
+                }
+                Frame::Members(epoch) => self.learn(epoch),
+                Frame::Replica(_) | Frame::Request(_) | Frame::Read(_) | Frame::GetMembers => {}
             }
         }
         Ok(())
+    }
+
+    /// Somebody answers from a view: asks for the members of a later epoch.
+    fn note_view(&mut self, now_us: u64, from: SocketAddr, view: View) {
+        let is_later = view.epoch() > self.epoch.unwrap_or(0);
+        if is_later && now_us >= self.asked_us + self.wait_us {
+            self.asked_us = now_us;
+            self.io.send(self.scope, None, &Frame::GetMembers, &[from].into_iter());
+        }
+    }
+
+    /// Goes on with the members of a later epoch.
+    fn learn(&mut self, Epoch { view, members }: Epoch) {
+        let epoch = view.epoch();
+        if self.epoch.is_some_and(|known| epoch <= known) {
+            return;
+        }
+        let Ok(configuration) = Configuration::new(epoch, members) else { return };
+        let named = self.named.iter().filter(|named| configuration.place_of(**named).is_none());
+        let members: Vec<_> = configuration.members().iter().chain(named).copied().collect();
+        let before = std::mem::replace(&mut self.members, members);
+        (self.epoch, self.leader) = (Some(epoch), 0);
+        for session in &mut self.sessions {
+            session.set_members(self.members.clone());
+        }
+        for open in self.reads.values_mut() {
+            let place = self.members.iter().position(|member| *member == before[open.to]);
+            open.to = place.filter(|_| open.read.age_us.is_some()).unwrap_or(self.leader);
+        }
+        // Whoever was asked may be gone.
+        let open: Vec<u64> = self.reads.keys().copied().collect();
+        open.into_iter().for_each(|number| self.ask(number));
     }
 
     fn found(&mut self, number: u64, answer: ReadAnswer) {

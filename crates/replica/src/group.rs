@@ -5,8 +5,8 @@ use crate::{
     node::{Io, StartError},
     writer::Writer,
 };
-use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start};
-use ashlar_wire::replication::{Found, Frame, Read, Scope};
+use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start, Status};
+use ashlar_wire::replication::{Epoch, Found, Frame, Read, Scope};
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 /// Clients whose addresses are remembered, at most: who is forgotten asks again.
@@ -25,6 +25,8 @@ pub(crate) struct Group {
     /// Who reads, and the client's name for it.
     reads: HashMap<ReadId, (SocketAddr, u64)>,
     last_read: u64,
+    /// Clients that ask who the members are; answered on the next drain.
+    askers: Vec<SocketAddr>,
     has_journal: bool,
     /// Its journal failed: it does nothing any more.
     is_failed: bool,
@@ -58,6 +60,7 @@ impl Group {
             clients: HashMap::new(),
             reads: HashMap::new(),
             last_read: 0,
+            askers: Vec::new(),
             has_journal,
             is_failed: false,
             stats,
@@ -98,9 +101,21 @@ impl Group {
                     }
                 }
             }
+            Frame::GetMembers => self.askers.push(from),
             // Answers are for clients.
-            Frame::Reply(_) | Frame::Found(_) => {}
+            Frame::Reply(_) | Frame::Found(_) | Frame::Members(_) => {}
         }
+    }
+
+    /// Tells clients who the members are, as far as this replica knows: also when it is none any more.
+    fn tell_members(&mut self, sender: Option<usize>, io: &mut Io) {
+        // Who has never been in an epoch knows nobody.
+        if !self.askers.is_empty() && self.replica.status() != Status::Joining {
+            let members = self.replica.configuration().members().to_vec();
+            let frame = Frame::Members(Epoch { view: self.replica.view(), members });
+            io.send(self.scope, sender, &frame, &self.askers.iter().copied());
+        }
+        self.askers.clear();
     }
 
     pub(crate) fn handle_timeout(&mut self, now_us: u64) {
@@ -136,6 +151,7 @@ impl Group {
             return;
         }
         let sender = self.replica.configuration().place_of(self.address);
+        self.tell_members(sender, io);
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Send { to, message } => {
@@ -155,7 +171,7 @@ impl Group {
                     io.send(
                         self.scope,
                         sender,
-                        &Frame::Found(Found { id, answer }),
+                        &Frame::Found(Found { id, view: self.replica.view(), answer }),
                         &[to].into_iter(),
                     );
                 }

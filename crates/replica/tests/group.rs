@@ -4,7 +4,7 @@
 
 use ashlar_replica::{Beginning, Clients, GroupConfig, Node, NodeConfig, Outcome, Role};
 use ashlar_vr::{
-    Configuration, Kind, Options,
+    Configuration, Kind, Options, View,
     kv::{Change, Changed, Found, KeyValue},
 };
 use bytes::Bytes;
@@ -24,15 +24,19 @@ fn addresses(count: usize) -> Vec<SocketAddr> {
 }
 
 fn node(members: &[SocketAddr], place: usize, groups: u32) -> Node {
+    let configuration = Configuration::new(0, members.to_vec()).unwrap();
+    start(members[place], groups, || Beginning::New(configuration.clone()))
+}
+
+fn start(address: SocketAddr, groups: u32, begin: impl Fn() -> Beginning) -> Node {
     let group = |group| GroupConfig {
         group,
         options: Options::default(),
-        beginning: Beginning::New(Configuration::new(0, members.to_vec()).unwrap()),
+        beginning: begin(),
         journal: None,
         service: Box::new(KeyValue::default()),
     };
-    let groups = (1..=groups).map(group).collect();
-    let (address, cpu) = (members[place], None);
+    let (groups, cpu) = ((1..=groups).map(group).collect(), None);
     Node::start(NodeConfig { address, cluster: CLUSTER, datagram_bytes_max: 1_400, cpu, groups })
         .unwrap()
 }
@@ -103,6 +107,56 @@ fn a_group_goes_on_without_its_leader() {
     println!("after {:?}", started.elapsed());
     assert_eq!(get(&mut clients, "a"), Some(Bytes::from_static(b"2")));
     assert!(nodes.iter().any(leads));
+}
+
+/// Waits until a replica takes part in an epoch.
+fn wait_for_epoch(node: &Node, epoch: u32) {
+    let deadline = Instant::now() + PATIENCE;
+    let stats = &node.groups()[0].1;
+    let takes_part = || {
+        let view = View::from_bits(stats.view.load(std::sync::atomic::Ordering::Relaxed));
+        view.epoch() == epoch && matches!(stats.role(), Role::Leader | Role::Backup)
+    };
+    while !takes_part() {
+        assert!(Instant::now() < deadline, "{} is {:?}", node.address(), stats.role());
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn clients_go_on_when_all_members_are_replaced_one_by_one() {
+    let addresses = addresses(6);
+    let mut nodes: Vec<_> = (0..3).map(|place| Some(node(&addresses[..3], place, 1))).collect();
+    let (mut writer, mut reader) = (clients(&addresses[..3], 1, 1), clients(&addresses[..3], 1, 0));
+    let mut members = addresses[..3].to_vec();
+    for place in 0..3 {
+        put(&mut writer, 0, "a", &[place as u8]);
+        nodes.push(Some(start(addresses[3 + place], 1, || Beginning::Join)));
+        members[place] = addresses[3 + place];
+        let names: Vec<String> = members.iter().map(ToString::to_string).collect();
+        let number = writer.request(0, Kind::Reconfigure, names.join(" ").into());
+        let done = outcome(&mut writer, number);
+        assert!(matches!(&done, Outcome::Executed(result) if !result.is_empty()), "{done:?}");
+        for node in nodes.iter().flatten().filter(|node| members.contains(&node.address())) {
+            wait_for_epoch(node, place as u32 + 1);
+        }
+        for _ in 0..2 {
+            put(&mut writer, 0, "a", &[place as u8]);
+            assert_eq!(get(&mut reader, "a").unwrap(), &[place as u8][..]);
+        }
+        // The first one stays, and is no member any more.
+        if place > 0 {
+            nodes[place] = None;
+        }
+    }
+    // Who knows nobody but a former member is told, also over several epochs.
+    let mut late = clients(&addresses[..1], 1, 1);
+    put(&mut late, 0, "b", b"late");
+    nodes[0] = None;
+    put(&mut late, 0, "b", b"later");
+    put(&mut writer, 0, "a", b"the end");
+    assert_eq!(get(&mut reader, "a").unwrap(), &b"the end"[..]);
+    assert_eq!(get(&mut late, "b").unwrap(), &b"later"[..]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub use decode::{DecodeError, decode};
 pub use encode::encode;
 pub use fragment::{Fragments, Reassembly};
 
-use ashlar_vr::{Message, OPERATION_BYTES_MAX, Reply, Request};
+use ashlar_vr::{Message, OPERATION_BYTES_MAX, Reply, Request, View};
 use bytes::Bytes;
 use core::net::SocketAddr;
 
@@ -46,6 +46,10 @@ pub enum Frame {
     Read(Read),
     /// A replica answers it.
     Found(Found),
+    /// A client asks who the members are.
+    GetMembers,
+    /// A replica answers it.
+    Members(Epoch),
 }
 
 /// A question that changes nothing.
@@ -64,8 +68,19 @@ pub struct Read {
 pub struct Found {
     /// The client's name for the question.
     pub id: u64,
+    /// The view of who answers.
+    pub view: View,
     /// The answer.
     pub answer: ReadAnswer,
+}
+
+/// An epoch, as clients need to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// The view of who tells: its epoch counts.
+    pub view: View,
+    /// The members, in their order; one at least.
+    pub members: Vec<SocketAddr>,
 }
 
 /// As [`ashlar_vr::ReadAnswer`].
@@ -94,6 +109,8 @@ mod kind {
     pub(super) const REPLY: u8 = 33;
     pub(super) const READ: u8 = 34;
     pub(super) const FOUND: u8 = 35;
+    pub(super) const GET_MEMBERS: u8 = 36;
+    pub(super) const MEMBERS: u8 = 37;
 }
 
 /// Details of answers.

@@ -1,8 +1,8 @@
 //! Frames, from bytes that anybody may have sent.
 
 use super::{
-    ADDRESS_BYTES, FRAME_BYTES_MAX, Found, Frame, HEADER_BYTES, Header, PRESENT, Read, ReadAnswer,
-    Scope, answer, body::Body, entry, kind,
+    ADDRESS_BYTES, Epoch, FRAME_BYTES_MAX, Found, Frame, HEADER_BYTES, Header, PRESENT, Read,
+    ReadAnswer, Scope, answer, body::Body, entry, kind,
 };
 use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION};
 use ashlar_vr::{
@@ -137,7 +137,15 @@ fn frame(header: &Header, body: Body) -> Result<Frame, DecodeError> {
                 answer::TOO_OLD => ReadAnswer::TooOld,
                 _ => return Err(DecodeError::Invalid { field: "answer" }),
             };
-            Ok(Frame::Found(Found { id: digest, answer }))
+            Ok(Frame::Found(Found { id: digest, view: view(header.view.get())?, answer }))
+        }
+        kind::GET_MEMBERS => body.finish().map(|()| Frame::GetMembers),
+        kind::MEMBERS => {
+            let (view, members) = (view(header.view.get())?, members(body)?);
+            if members.is_empty() {
+                return Err(DecodeError::Invalid { field: "members" });
+            }
+            Ok(Frame::Members(Epoch { view, members }))
         }
         _ => replica(header, body).map(Frame::Replica),
     }
@@ -150,6 +158,17 @@ fn leader(mut body: Body) -> Result<Option<SocketAddr>, DecodeError> {
     let leader = body.address("leader")?;
     body.finish()?;
     Ok(Some(leader))
+}
+
+fn members(mut body: Body) -> Result<Vec<SocketAddr>, DecodeError> {
+    if body.0.len() > MEMBERS_MAX * ADDRESS_BYTES {
+        return Err(DecodeError::TooLong { field: "members" });
+    }
+    let mut members = Vec::new();
+    while !body.0.is_empty() {
+        members.push(body.address("member")?);
+    }
+    Ok(members)
 }
 
 fn entries(header: &Header, mut body: Body) -> Result<Vec<Entry>, DecodeError> {
@@ -220,14 +239,8 @@ fn replica(header: &Header, mut body: Body) -> Result<Message, DecodeError> {
             Message::RecoveryResponse { view: in_view()?, nonce: digest, leader }
         }
         kind::START_EPOCH => {
-            if body.0.len() > MEMBERS_MAX * ADDRESS_BYTES {
-                return Err(DecodeError::TooLong { field: "members" });
-            }
-            let mut members = Vec::new();
-            while !body.0.is_empty() {
-                members.push(body.address("member")?);
-            }
-            Message::StartEpoch(EpochStart { view: in_view()?, op, digest, members })
+            let (view, members) = (in_view()?, members(body)?);
+            return Ok(Message::StartEpoch(EpochStart { view, op, digest, members }));
         }
         kind::EPOCH_STARTED => Message::EpochStarted { view: in_view()? },
         _ => return Err(DecodeError::Invalid { field: "kind of the frame" }),

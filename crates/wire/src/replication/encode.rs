@@ -1,7 +1,8 @@
 //! Frames, as bytes.
 
 use super::{
-    Frame, HEADER_BYTES, Header, PRESENT, ReadAnswer, Scope, answer, entry, kind, put_address,
+    Epoch, Frame, HEADER_BYTES, Header, PRESENT, ReadAnswer, Scope, answer, entry, kind,
+    put_address,
 };
 use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION};
 use ashlar_vr::{Answer, Entry, Message, Request, View};
@@ -51,7 +52,7 @@ pub fn encode(scope: Scope, sender: Option<usize>, frame: &Frame, out: &mut Vec<
         }
         Frame::Found(found) => {
             header.kind = kind::FOUND;
-            header.digest = found.id.into();
+            (header.digest, header.view) = (found.id.into(), found.view.bits().into());
             header.detail = match &found.answer {
                 ReadAnswer::Answered { op, bytes } => {
                     header.op = (*op).into();
@@ -61,6 +62,11 @@ pub fn encode(scope: Scope, sender: Option<usize>, frame: &Frame, out: &mut Vec<
                 ReadAnswer::NotLeader(leader) => not_leader(*leader, out),
                 ReadAnswer::TooOld => answer::TOO_OLD,
             };
+        }
+        Frame::GetMembers => header.kind = kind::GET_MEMBERS,
+        Frame::Members(Epoch { view, members }) => {
+            (header.kind, header.view) = (kind::MEMBERS, view.bits().into());
+            members.iter().for_each(|member| put_address(out, *member));
         }
     }
     seal(header, out);

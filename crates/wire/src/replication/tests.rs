@@ -122,7 +122,11 @@ fn frame() -> impl Strategy<Value = Frame> {
         }),
         1 => (any::<u64>(), option::of(any::<u64>()), body())
             .prop_map(|(id, age_us, question)| Frame::Read(Read { id, age_us, question })),
-        1 => (any::<u64>(), found).prop_map(|(id, answer)| Frame::Found(Found { id, answer })),
+        1 => (any::<u64>(), view(), found)
+            .prop_map(|(id, view, answer)| Frame::Found(Found { id, view, answer })),
+        1 => Just(Frame::GetMembers),
+        1 => (view(), vec(address(), 1..=7))
+            .prop_map(|(view, members)| Frame::Members(Epoch { view, members })),
     ]
 }
 
@@ -223,6 +227,19 @@ proptest! {
         prop_assert_eq!(reassembly.take(SCOPE.cluster, from, last), Ok(Some(frame)));
         prop_assert!(reassembly.is_empty());
         prop_assert_eq!(reassembly.kept_bytes(), 0);
+    }
+}
+
+#[test]
+fn members_are_one_to_seven() {
+    let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    for (count, error) in [
+        (0, DecodeError::Invalid { field: "members" }),
+        (8, DecodeError::TooLong { field: "members" }),
+    ] {
+        let members = (0..count).map(address).collect();
+        let frame = Frame::Members(Epoch { view: View::new(1, 0), members });
+        assert_eq!(decode(SCOPE.cluster, &encoded(None, &frame)), Err(error));
     }
 }
 
