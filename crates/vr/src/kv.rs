@@ -1,4 +1,7 @@
 //! A key-value store: the example of a service.
+//!
+//! What it says of a value is an outcome and the value, or the value and a place: fewer bytes than the operation
+//! that brought it and a place, so no result is longer than [`RESULT_BYTES_MAX`](crate::RESULT_BYTES_MAX).
 
 use crate::{Operation, Service};
 use bytes::Bytes;
@@ -119,7 +122,7 @@ impl Service for KeyValue {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::ClientId;
+    use crate::{ClientId, OPERATION_BYTES_MAX, RESULT_BYTES_MAX};
 
     fn execute(store: &mut KeyValue, op: u64, body: &[u8]) -> Changed {
         let operation = Operation { op, time_ms: 0, client: ClientId(1), body };
@@ -128,6 +131,24 @@ mod tests {
 
     fn bytes(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn the_largest_value_fits_into_results_and_answers() {
+        let put = |bytes: usize| Change::Put(Bytes::new(), Some(vec![7; bytes].into())).encode();
+        let overhead = put(OPERATION_BYTES_MAX).len() - OPERATION_BYTES_MAX;
+        let largest = put(OPERATION_BYTES_MAX - overhead);
+        assert_eq!(largest.len(), OPERATION_BYTES_MAX);
+        let mut store = KeyValue::default();
+        let differs = Change::CompareAndSet(Bytes::new(), None, None).encode();
+        for body in [&largest, &largest, &differs] {
+            let operation = Operation { op: u64::MAX, time_ms: 0, client: ClientId(1), body };
+            let result = store.execute(&operation);
+            assert!(result.len() <= RESULT_BYTES_MAX, "{}", result.len());
+        }
+        let answer = store.read(b"");
+        assert!(answer.len() > OPERATION_BYTES_MAX, "a place is longer than the rest of a put");
+        assert!(answer.len() <= RESULT_BYTES_MAX, "{}", answer.len());
     }
 
     #[test]

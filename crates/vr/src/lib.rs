@@ -42,5 +42,5 @@ pub use replica::{
     Answer, Output, Promise, ReadAnswer, ReadId, Replica, Reply, Restored, Snapshot, Start,
     StartError, Status, Write,
 };
-pub use service::{Operation, Service};
+pub use service::{Operation, RESULT_BYTES_MAX, Service};
 pub use sessions::{Known, OUTSTANDING_MAX, Sessions};

@@ -1,7 +1,10 @@
 //! What is replicated by executing the same operations everywhere.
 
-use crate::ClientId;
+use crate::{ClientId, OPERATION_BYTES_MAX};
 use bytes::Bytes;
+
+/// The most bytes of a result or an answer: what the largest operation has brought, and a little to say about it.
+pub const RESULT_BYTES_MAX: usize = OPERATION_BYTES_MAX + (4 << 10);
 
 /// An operation as a service executes it.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +21,15 @@ pub struct Operation<'a> {
 
 /// A state machine. The same operations in the same order give the same state and the same results on every
 /// replica: nothing else may have a part in them, no clock, no chance, no order of a hash map.
+///
+/// Results and answers have at most [`RESULT_BYTES_MAX`] bytes; a replica whose service gives a longer one panics. A
+/// service bounds what it keeps for one operation, or says in the result that it would be too much.
 pub trait Service {
-    /// Executes an operation and gives its result. What it makes of a body that is none of its operations
+    /// Executes an operation and gives its result, of at most [`RESULT_BYTES_MAX`] bytes. What it makes of a body that is none of its operations
     /// is a result like any other.
     fn execute(&mut self, operation: &Operation<'_>) -> Bytes;
 
-    /// Answers a question, changing nothing.
+    /// Answers a question, with at most [`RESULT_BYTES_MAX`] bytes, changing nothing.
     fn read(&self, question: &[u8]) -> Bytes;
 
     /// The whole state, for a replica that lacks the log.

@@ -17,12 +17,13 @@ pub use decode::{DecodeError, decode};
 pub use encode::encode;
 pub use fragment::{Fragments, Reassembly};
 
-use ashlar_vr::{Message, OPERATION_BYTES_MAX, Reply, Request, View};
+use ashlar_vr::{Message, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, Reply, Request, View};
 use bytes::Bytes;
 use core::net::SocketAddr;
 
 /// The most bytes of a frame: a message with one operation of the largest size, or many small ones.
 pub const FRAME_BYTES_MAX: usize = OPERATION_BYTES_MAX + (64 << 10);
+const _: () = assert!(HEADER_BYTES + RESULT_BYTES_MAX <= FRAME_BYTES_MAX);
 
 /// Who a frame is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,9 @@
 //! Executing what is committed.
 
 use super::{Answer, Replica, Write};
-use crate::{Configuration, Entry, Kind, Known, Mode, Operation, Request, Service};
+use crate::{
+    Configuration, Entry, Kind, Known, Mode, Operation, RESULT_BYTES_MAX, Request, Service,
+};
 use bytes::Bytes;
 use core::net::SocketAddr;
 
@@ -67,7 +69,9 @@ impl<S: Service> Replica<S> {
             (Kind::Reconfigure, None) => Bytes::new(),
             _ => {
                 let operation = Operation { op: entry.op, time_ms: entry.time_ms, client, body };
-                self.service.execute(&operation)
+                let result = self.service.execute(&operation);
+                assert!(result.len() <= RESULT_BYTES_MAX, "a result of {} bytes", result.len());
+                result
             }
         };
         self.sessions.note(client, number, acknowledged, entry.op, result.clone());
@@ -113,5 +117,96 @@ impl<S: Service> Replica<S> {
         while self.log.bytes() > bytes_max && self.log.base_op() < last_op {
             self.log.release(self.log.base_op() + 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use crate::{
+        ClientId, Configuration, Kind, Operation, Options, Output, RESULT_BYTES_MAX, ReadId,
+        Replica, Request, Service, Start,
+    };
+    use bytes::Bytes;
+
+    /// Gives as many bytes as it is asked for.
+    struct Long;
+
+    impl Service for Long {
+        fn execute(&mut self, operation: &Operation<'_>) -> Bytes {
+            self.read(operation.body)
+        }
+
+        fn read(&self, question: &[u8]) -> Bytes {
+            vec![0; u64::from_le_bytes(question.try_into().unwrap()) as usize].into()
+        }
+
+        fn snapshot(&self) -> Bytes {
+            Bytes::new()
+        }
+
+        fn restore(&mut self, _snapshot: &Bytes) -> bool {
+            true
+        }
+    }
+
+    /// A group of one, which executes a request at once.
+    struct Alone(Replica<Long>);
+
+    impl Alone {
+        fn new() -> Self {
+            let address = ([10, 0, 0, 1], 1).into();
+            let start = Start::New(Configuration::new(0, vec![address]).unwrap());
+            let replica = Replica::new(0, address, Options::default(), 1, start, Long);
+            let mut alone = Self(replica.unwrap());
+            alone.perform();
+            alone.request(Kind::Register, 0, 0, Bytes::new());
+            alone
+        }
+
+        fn perform(&mut self) {
+            while let Some(output) = self.0.poll_output() {
+                if let Output::Persist { number, .. } = output {
+                    self.0.handle_persisted(0, number);
+                }
+            }
+        }
+
+        fn request(&mut self, kind: Kind, session: u64, number: u64, body: Bytes) {
+            let (client, acknowledged) = (ClientId(1), 0);
+            let request = Request { client, session, number, acknowledged, kind, body };
+            self.0.handle_request(0, 0, request);
+            self.perform();
+        }
+
+        fn execute(&mut self, bytes: usize) {
+            let body = Bytes::copy_from_slice(&(bytes as u64).to_le_bytes());
+            self.request(Kind::Operation, 1, 1, body);
+            assert_eq!(self.0.executed(), 2);
+        }
+
+        fn read(&mut self, bytes: usize) {
+            let question = Bytes::copy_from_slice(&(bytes as u64).to_le_bytes());
+            self.0.handle_read(0, ReadId(1), question);
+        }
+    }
+
+    #[test]
+    fn results_and_answers_of_the_largest_size_are_taken() {
+        Alone::new().execute(RESULT_BYTES_MAX);
+        Alone::new().read(RESULT_BYTES_MAX);
+    }
+
+    #[test]
+    #[should_panic(expected = "a result of")]
+    fn a_longer_result_is_a_fault_of_its_service() {
+        Alone::new().execute(RESULT_BYTES_MAX + 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "an answer of")]
+    fn a_longer_answer_is_a_fault_of_its_service() {
+        Alone::new().read(RESULT_BYTES_MAX + 1);
     }
 }

@@ -7,7 +7,7 @@
 //! section 4.4, and Raft's dissertation, section 6.4).
 
 use super::{Output, ReadAnswer, ReadId, Replica, Status};
-use crate::{Message, Service, View};
+use crate::{Message, RESULT_BYTES_MAX, Service, View};
 use bytes::Bytes;
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -93,6 +93,7 @@ impl<S: Service> Replica<S> {
 
     fn read_here(&mut self, id: ReadId, question: &[u8]) {
         let (op, bytes) = (self.executed, self.service.read(question));
+        assert!(bytes.len() <= RESULT_BYTES_MAX, "an answer of {} bytes", bytes.len());
         self.read(id, ReadAnswer::Answered { op, bytes });
     }
 

@@ -7,7 +7,7 @@ use super::{
 use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION};
 use ashlar_vr::{
     Answer, ClientId, DoViewChange, Entry, EpochStart, Kind, MEMBERS_MAX, Message,
-    OPERATION_BYTES_MAX, Reply, Request, SnapshotPart, View,
+    OPERATION_BYTES_MAX, RESULT_BYTES_MAX, Reply, Request, SnapshotPart, View,
 };
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -115,7 +115,7 @@ fn frame(header: &Header, body: Body) -> Result<Frame, DecodeError> {
         }
         kind::REPLY => {
             let answer = match header.detail {
-                answer::ANSWERED => Answer::Executed(body.rest(FRAME_BYTES_MAX, "result")?),
+                answer::ANSWERED => Answer::Executed(body.rest(RESULT_BYTES_MAX, "result")?),
                 answer::NO_SESSION => Answer::NoSession,
                 answer::NOT_LEADER => Answer::NotLeader(leader(body)?),
                 _ => return Err(DecodeError::Invalid { field: "answer" }),
@@ -131,7 +131,7 @@ fn frame(header: &Header, body: Body) -> Result<Frame, DecodeError> {
         kind::FOUND => {
             let answer = match header.detail {
                 answer::ANSWERED => {
-                    ReadAnswer::Answered { op, bytes: body.rest(FRAME_BYTES_MAX, "answer")? }
+                    ReadAnswer::Answered { op, bytes: body.rest(RESULT_BYTES_MAX, "answer")? }
                 }
                 answer::NOT_LEADER => ReadAnswer::NotLeader(leader(body)?),
                 answer::TOO_OLD => ReadAnswer::TooOld,
