@@ -10,6 +10,7 @@ mod reads;
 mod recovery;
 mod restart;
 mod snapshot;
+mod staged;
 mod stall;
 mod view_change;
 

@@ -4,12 +4,15 @@
 //! between, entries that it had acknowledged are gone. Here the fetched entries wait beside the log, are
 //! checked by their digests up to the last one, and are taken in one step.
 
-use super::{Replica, Status, Write};
+use super::{
+    Output, Replica, Status, Write,
+    staged::{RANGE_BYTES, Staged},
+};
 use crate::{
     Entry, EpochStart, Message, Mode, OPERATION_BYTES_MAX, Promise, Service, View,
     replica::leader::piece,
 };
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::net::SocketAddr;
 
 /// What a log is fetched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,33 +31,16 @@ pub(super) struct Fetch {
     purpose: Purpose,
     /// Everything up to here is committed.
     commit: u64,
-    /// The first place that is fetched.
-    first_op: u64,
-    /// The last place.
-    target_op: u64,
-    /// The digest there, if it is known.
+    /// The digest at its last place, if it is known.
     target_digest: Option<u64>,
     /// Who has it.
     sources: Vec<SocketAddr>,
     /// Who is asked.
     turn: usize,
-    staged: BTreeMap<u64, Entry>,
-    staged_bytes: usize,
+    staged: Staged,
 }
 
 impl Fetch {
-    /// The first places that are missing; none if nothing is.
-    fn missing(&self) -> Option<(u64, u64)> {
-        let mut first_op = self.first_op;
-        for op in self.staged.keys() {
-            if *op > first_op {
-                return Some((first_op, *op - 1));
-            }
-            first_op = op + 1;
-        }
-        (first_op <= self.target_op).then_some((first_op, self.target_op))
-    }
-
     /// Whether it is for an epoch later than that of a view.
     pub(super) fn is_for_epoch_after(&self, view: View) -> bool {
         matches!(&self.purpose, Purpose::Epoch(epoch) if epoch.view > view)
@@ -63,8 +49,8 @@ impl Fetch {
     /// Whether what is on its way serves the same purpose. The log of a view only grows: an earlier end of
     /// it does, and one that moved with each word of a busy leader would never be reached.
     fn serves(&self, other: &Self) -> bool {
-        let is_same =
-            (self.target_op, self.target_digest) == (other.target_op, other.target_digest);
+        let is_same = self.staged.target_op() == other.staged.target_op()
+            && self.target_digest == other.target_digest;
         self.purpose == other.purpose && (is_same || matches!(self.purpose, Purpose::Follow(_)))
     }
 }
@@ -88,13 +74,10 @@ impl<S: Service> Replica<S> {
             Fetch {
                 purpose,
                 commit,
-                first_op: 0,
-                target_op,
                 target_digest,
                 sources,
                 turn: 0,
-                staged: BTreeMap::new(),
-                staged_bytes: 0,
+                staged: Staged::new(1, target_op),
             },
         );
     }
@@ -113,13 +96,10 @@ impl<S: Service> Replica<S> {
             Fetch {
                 purpose: Purpose::Lead,
                 commit,
-                first_op: 0,
-                target_op,
                 target_digest: None,
                 sources,
                 turn: 0,
-                staged: BTreeMap::new(),
-                staged_bytes: 0,
+                staged: Staged::new(1, target_op),
             },
         );
     }
@@ -135,10 +115,11 @@ impl<S: Service> Replica<S> {
         }
         // Mostly this replica's log is the beginning of the other one; the first entry behind it will tell.
         let whole_op = self.log.whole_op();
-        let may_begin = fetch.purpose != Purpose::Lead && whole_op < fetch.target_op;
+        let target_op = fetch.staged.target_op();
+        let may_begin = fetch.purpose != Purpose::Lead && whole_op < target_op;
         let likely_op = if may_begin { whole_op } else { 0 };
         let first_op = have_op.max(self.common_op()).max(likely_op) + 1;
-        self.fetch = Some(Fetch { first_op, ..fetch });
+        self.fetch = Some(Fetch { staged: Staged::new(first_op, target_op), ..fetch });
         self.go_on_fetching(now_us);
     }
 
@@ -149,23 +130,26 @@ impl<S: Service> Replica<S> {
 
     /// Asks for what is missing next, or takes the log if nothing is.
     fn go_on_fetching(&mut self, now_us: u64) {
-        let Some(fetch) = &self.fetch else { return };
-        let Some((first_op, last_op)) = fetch.missing() else { return self.finish_fetch(now_us) };
+        let Some(fetch) = self.fetch.as_mut() else { return };
+        if fetch.staged.is_whole() {
+            return self.finish_fetch(now_us);
+        }
         let Some(to) = fetch.sources.get(fetch.turn % fetch.sources.len().max(1)).copied() else {
             return;
         };
         self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
-        let message = Message::GetState { first_op, last_op };
-        self.outputs.push(super::Output::Send { to, message });
+        while let Some((first_op, last_op)) = fetch.staged.next_range() {
+            let message = Message::GetState { first_op, last_op };
+            self.outputs.push(Output::Send { to, message });
+        }
     }
 
-    /// A source was silent.
+    /// A source was silent, or something was lost.
     pub(super) fn fetch_timed_out(&mut self, now_us: u64) {
-        if self.incoming.is_some() {
-            self.ask_for_part(now_us);
-        }
+        self.ask_for_parts_again(now_us);
         if let Some(fetch) = self.fetch.as_mut() {
             fetch.turn += 1;
+            fetch.staged.ask_again();
             self.go_on_fetching(now_us);
         }
     }
@@ -185,13 +169,16 @@ impl<S: Service> Replica<S> {
             return;
         }
         let last_op = last_op.min(self.log.head_op());
-        let present = (first_op..=last_op).filter_map(|op| self.log.get(op));
         let (entries_max, bytes_max) =
             (self.options.batch_entries_max, self.options.batch_bytes_max);
-        let (entries, _) = piece(present, entries_max, bytes_max);
-        if !entries.is_empty() {
-            self.outputs
-                .push(super::Output::Send { to: from, message: Message::NewState { entries } });
+        let (mut next_op, mut sent_bytes) = (first_op, 0);
+        while next_op <= last_op && sent_bytes < RANGE_BYTES {
+            let present = (next_op..=last_op).map_while(|op| self.log.get(op));
+            let (entries, bytes) = piece(present, entries_max, bytes_max);
+            // Behind a hole, others know more.
+            let Some(last) = entries.last() else { return };
+            (next_op, sent_bytes) = (last.op + 1, sent_bytes + bytes);
+            self.outputs.push(Output::Send { to: from, message: Message::NewState { entries } });
         }
     }
 
@@ -202,30 +189,24 @@ impl<S: Service> Replica<S> {
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.sources.contains(&from)) else {
             return;
         };
-        let mut is_new = false;
-        let before = self.log.digest_at((fetch.first_op - 1).min(self.log.head_op()));
+        let first_op = fetch.staged.first_op();
+        let before = self.log.digest_at((first_op - 1).min(self.log.head_op()));
         let is_other = |entry: &Entry| {
-            entry.op == fetch.first_op && !before.is_some_and(|before| entry.follows(before))
+            entry.op == first_op && !before.is_some_and(|before| entry.follows(before))
         };
-        if fetch.first_op > common_op + 1 && entries.iter().any(is_other) {
+        if first_op > common_op + 1 && entries.iter().any(is_other) {
             // The logs differ before that.
-            fetch.first_op = common_op + 1;
-            fetch.staged.clear();
-            fetch.staged_bytes = 0;
+            fetch.staged.begin_again(common_op + 1);
             return self.go_on_fetching(now_us);
         }
+        let mut is_new = false;
         for entry in entries {
-            let is_wanted = (fetch.first_op..=fetch.target_op).contains(&entry.op);
-            if is_wanted && !fetch.staged.contains_key(&entry.op) {
-                fetch.staged_bytes += entry.bytes();
-                fetch.staged.insert(entry.op, entry);
-                is_new = true;
-            }
+            is_new |= fetch.staged.take(entry);
         }
-        if fetch.staged_bytes > bytes_max {
+        if fetch.staged.bytes() > bytes_max {
             // Longer than anybody's log: somebody is wrong.
-            (fetch.staged_bytes, fetch.turn) = (0, fetch.turn + 1);
-            fetch.staged.clear();
+            fetch.turn += 1;
+            fetch.staged.begin_again(first_op);
             return;
         }
         if is_new {
@@ -237,10 +218,9 @@ impl<S: Service> Replica<S> {
     pub(super) fn snapshot_installed(&mut self, now_us: u64) {
         let executed = self.executed;
         if let Some(fetch) = self.fetch.as_mut() {
-            let target_op = fetch.target_op;
-            fetch.first_op = fetch.first_op.max(executed.min(target_op) + 1);
-            fetch.staged = fetch.staged.split_off(&fetch.first_op);
-            fetch.staged_bytes = fetch.staged.values().map(Entry::bytes).sum();
+            let covered_op = executed.min(fetch.staged.target_op());
+            fetch.staged.begin_later(covered_op + 1);
+            fetch.staged.ask_again();
             self.go_on_fetching(now_us);
         } else {
             self.owes_acknowledgement = true;
@@ -251,31 +231,27 @@ impl<S: Service> Replica<S> {
     fn finish_fetch(&mut self, now_us: u64) {
         let common_op = self.common_op();
         let fetch = self.fetch.as_mut().expect("it has just come to its end");
-        if fetch.first_op <= common_op {
-            // More was committed here meanwhile.
-            fetch.first_op = common_op + 1;
-            fetch.staged = fetch.staged.split_off(&fetch.first_op);
-        }
-        let after = fetch.first_op - 1;
+        // More may have been committed here meanwhile.
+        fetch.staged.begin_later(common_op + 1);
+        let after = fetch.staged.first_op() - 1;
         let mut digest = self.log.digest_at(after.min(self.log.head_op()));
         let mut is_one_log = digest.is_some();
-        for entry in fetch.staged.values() {
+        for entry in fetch.staged.entries() {
             is_one_log &= digest.is_some_and(|previous| entry.follows(previous));
             digest = Some(entry.digest);
         }
-        let is_target = fetch.staged.is_empty()
+        let is_target = fetch.staged.bytes() == 0
             || fetch.target_digest.is_none_or(|target| digest == Some(target));
         if !is_one_log || !is_target {
             // Of several logs: asked for anew, from somebody else.
-            fetch.first_op = common_op + 1;
-            fetch.staged.clear();
-            (fetch.staged_bytes, fetch.turn) = (0, fetch.turn + 1);
+            fetch.staged.begin_again(common_op + 1);
+            fetch.turn += 1;
             self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
             return;
         }
         let fetch = self.fetch.take().expect("it is there");
         self.timers.fetch = None;
-        let entries: Vec<Entry> = fetch.staged.into_values().collect();
+        let entries: Vec<Entry> = fetch.staged.into_entries();
         match fetch.purpose {
             Purpose::Lead => {
                 self.install(self.view, after, entries);

@@ -1,6 +1,6 @@
 //! Snapshots: everything up to a place, for replicas that lack entries that nobody keeps any more.
 
-use super::{Replica, Status, Write};
+use super::{Output, Replica, Status, Write};
 use crate::{
     ClientId, Configuration, EpochStart, Log, Message, Mode, Service, Sessions, SnapshotPart, View,
 };
@@ -11,6 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The longest snapshot that is taken from another replica, in bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
+/// Parts of a snapshot that are sent for one question.
+const PARTS_AT_ONCE: usize = 16;
 /// How long a snapshot is kept that others take, after it was last asked for, in microseconds.
 const KEPT_US: u64 = 30_000_000;
 
@@ -40,6 +42,8 @@ pub(super) struct Incoming {
     total_bytes: u64,
     checksum: u64,
     received: BytesMut,
+    /// Bytes that were asked for.
+    asked_bytes: u64,
     /// When the last part came, in microseconds.
     progress_us: u64,
 }
@@ -108,28 +112,35 @@ impl<S: Service> Replica<S> {
             let checksum = xxh3_64(&bytes);
             self.outgoing = Some(Outgoing { op: self.executed, checksum, bytes, used_us: now_us });
         }
-        self.send_part(now_us, to, 0);
+        self.send_parts(now_us, to, 0);
     }
 
-    /// Somebody asks for a part of a snapshot.
+    /// Somebody asks for the parts of a snapshot from a place on.
     pub(super) fn on_get_snapshot(&mut self, now_us: u64, from: SocketAddr, op: u64, offset: u64) {
         if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.op == op) {
-            self.send_part(now_us, from, offset);
+            self.send_parts(now_us, from, offset);
         }
     }
 
-    fn send_part(&mut self, now_us: u64, to: SocketAddr, offset: u64) {
+    fn send_parts(&mut self, now_us: u64, to: SocketAddr, offset: u64) {
         let part_bytes = self.options.part_bytes;
         let Some(outgoing) = self.outgoing.as_mut() else { return };
         outgoing.used_us = now_us;
         let total = outgoing.bytes.len();
-        let Some(start) = usize::try_from(offset).ok().filter(|start| *start < total) else {
+        let Some(first) = usize::try_from(offset).ok().filter(|start| *start < total) else {
             return;
         };
-        let bytes = outgoing.bytes.slice(start..total.min(start + part_bytes));
-        let (op, checksum) = (outgoing.op, outgoing.checksum);
-        let part = SnapshotPart { op, total_bytes: total as u64, checksum, offset, bytes };
-        self.outputs.push(super::Output::Send { to, message: Message::Snapshot(part) });
+        for start in (first..total).step_by(part_bytes).take(PARTS_AT_ONCE) {
+            let bytes = outgoing.bytes.slice(start..total.min(start + part_bytes));
+            let (op, checksum, offset) = (outgoing.op, outgoing.checksum, start as u64);
+            let part = SnapshotPart { op, total_bytes: total as u64, checksum, offset, bytes };
+            self.outputs.push(Output::Send { to, message: Message::Snapshot(part) });
+        }
+    }
+
+    /// Bytes that come for one question.
+    fn burst_bytes(&self) -> u64 {
+        (self.options.part_bytes * PARTS_AT_ONCE) as u64
     }
 
     /// A part of a snapshot has come.
@@ -152,6 +163,8 @@ impl<S: Service> Replica<S> {
                 total_bytes: part.total_bytes,
                 checksum: part.checksum,
                 received: BytesMut::new(),
+                // Who offers it sends as much.
+                asked_bytes: self.burst_bytes(),
                 progress_us: now_us,
             });
         }
@@ -164,7 +177,7 @@ impl<S: Service> Replica<S> {
         incoming.progress_us = now_us;
         incoming.received.extend_from_slice(&part.bytes);
         if (incoming.received.len() as u64) < incoming.total_bytes {
-            return self.ask_for_part(now_us);
+            return self.go_on_receiving(now_us);
         }
         let incoming = self.incoming.take().expect("it was there");
         let bytes = incoming.received.freeze();
@@ -173,12 +186,25 @@ impl<S: Service> Replica<S> {
         }
     }
 
-    /// Asks for the next part of the snapshot that is on its way here.
-    pub(super) fn ask_for_part(&mut self, now_us: u64) {
-        let Some(incoming) = &self.incoming else { return };
-        let (op, offset, to) = (incoming.op, incoming.received.len() as u64, incoming.from);
+    /// Asks for what comes next of the snapshot that is on its way here, if there is room under way.
+    fn go_on_receiving(&mut self, now_us: u64) {
+        let burst_bytes = self.burst_bytes();
+        let Some(incoming) = self.incoming.as_mut() else { return };
         self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
-        self.outputs.push(super::Output::Send { to, message: Message::GetSnapshot { op, offset } });
+        let under_way_bytes = incoming.asked_bytes.saturating_sub(incoming.received.len() as u64);
+        if incoming.asked_bytes < incoming.total_bytes && under_way_bytes <= burst_bytes {
+            let (op, offset, to) = (incoming.op, incoming.asked_bytes, incoming.from);
+            incoming.asked_bytes += burst_bytes;
+            self.outputs.push(Output::Send { to, message: Message::GetSnapshot { op, offset } });
+        }
+    }
+
+    /// Asks anew for what has not come of the snapshot that is on its way here.
+    pub(super) fn ask_for_parts_again(&mut self, now_us: u64) {
+        if let Some(incoming) = self.incoming.as_mut() {
+            incoming.asked_bytes = incoming.received.len() as u64;
+            self.go_on_receiving(now_us);
+        }
     }
 
     /// Takes a snapshot in place of what it covers. That is always sound: what is in it is committed, and what
