@@ -10,6 +10,7 @@ use crate::{
 };
 use ashlar_replica::{
     Beginning, GroupConfig, GroupStats, Journal, JournalError, Node, NodeConfig, Role,
+    cluster_number,
 };
 use ashlar_storage::{Contents, Purpose, ReplicaJournal, StorageError};
 use ashlar_vr::{Mode, Service, Write, kv::KeyValue};
@@ -19,12 +20,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use xxhash_rust::xxh3::xxh3_64;
-
-/// Names a cluster in the frames of its groups.
-pub fn cluster_number(id: &str) -> u64 {
-    xxh3_64(id.as_bytes())
-}
 
 /// A group whose journal [`format()`] has seen to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ mod timers;
 mod udp;
 mod writer;
 
+pub use ashlar_wire::replication::{HEADER_BYTES, cluster_number};
 pub use clients::{Clients, Done, Outcome};
 pub use config::{Beginning, GroupConfig, NodeConfig};
 pub use journal::{Journal, JournalError};

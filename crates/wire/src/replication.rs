@@ -20,6 +20,7 @@ pub use fragment::{Fragments, Reassembly};
 use ashlar_vr::{Message, OPERATION_BYTES_MAX, RESULT_BYTES_MAX, Reply, Request, View};
 use bytes::Bytes;
 use core::net::SocketAddr;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The most bytes of a frame: a message with one operation of the largest size, or many small ones.
 pub const FRAME_BYTES_MAX: usize = OPERATION_BYTES_MAX + (64 << 10);
@@ -32,6 +33,11 @@ pub struct Scope {
     pub cluster: u64,
     /// Names the group within it.
     pub group: u32,
+}
+
+/// What names a cluster in its frames.
+pub fn cluster_number(id: &str) -> u64 {
+    xxh3_64(id.as_bytes())
 }
 
 /// A frame, as it is sent.

@@ -1,8 +1,7 @@
 //! `ashlar kv`: the replicated example service, and the members of its group.
 
 use anyhow::{Context, bail};
-use ashlar_node::replication::cluster_number;
-use ashlar_replica::{Clients, Outcome};
+use ashlar_replica::{Clients, Outcome, cluster_number};
 use ashlar_vr::{
     Kind,
     kv::{Change, Changed, Found},

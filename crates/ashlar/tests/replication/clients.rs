@@ -1,7 +1,7 @@
 //! Clients that remember what they did and what they were told.
 
 use crate::group::{CLUSTER, GROUP, Group};
-use ashlar_node::replication::cluster_number;
+use ashlar_replica::cluster_number;
 use ashlar_replica::{Clients, Outcome as Told};
 use ashlar_sim::linearizability::{
     Event, OPERATIONS_MAX, Verdict, check,
