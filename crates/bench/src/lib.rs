@@ -6,6 +6,7 @@
 //! - [`peers`]: the proxies that are measured beside ours, and their configurations;
 //! - [`comparison`]: one lab in which front ends are exchanged and measured, made of the three;
 //! - [`object`] and [`handoff`]: `ashlar bench object` and `ashlar bench handoff`, which use it;
+//! - [`vr`]: `ashlar bench vr`, replicated groups on this machine;
 //! - [`report`]: the machine-readable result, the table and the page with plots.
 //!
 //! Absolute figures of a small shared machine mean little. What counts is the ratio between two
@@ -21,3 +22,4 @@ pub mod peers;
 pub mod report;
 pub mod statistics;
 pub mod units;
+pub mod vr;

@@ -4,12 +4,14 @@ mod handoff;
 mod load;
 mod object;
 mod shared;
+mod vr;
 
 /// Arguments of `ashlar bench`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   ashlar bench object --peer nginx --peer haproxy --json result.json --report report/
   ashlar bench handoff --peer nginx --json result.json --report report/
+  ashlar bench vr --peer etcd --json result.json --report report/
 
 docs/benchmarks.md says how a figure is made and what its name means.")]
 pub(crate) struct Args {
@@ -23,6 +25,8 @@ enum Command {
     Object(Box<object::Args>),
     /// Connections that move to the storage nodes, beside those that do not, in a lab (root)
     Handoff(Box<handoff::Args>),
+    /// Replicated groups on this machine, beside its limits and other stores
+    Vr(Box<vr::Args>),
     /// The load generator alone, against any URL
     #[command(hide = true)]
     Load(Box<load::Args>),
@@ -33,6 +37,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Object(args) => object::run(&args),
         Command::Handoff(args) => handoff::run(&args),
+        Command::Vr(args) => vr::run(&args),
         Command::Load(args) => load::run(&args),
     }
 }

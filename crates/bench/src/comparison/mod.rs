@@ -31,7 +31,6 @@ pub use error::ComparisonError;
 pub use measurement::{Entry, HostCpu, LoadEntry, MemoryEntry};
 pub use moves::{LoneMovesEntry, MovesEntry, StageEntry};
 pub use outcome::Outcome;
-pub use present::{table, write_page};
 pub use shape::{LabPlace, LoadShape};
 pub use steps::Progress;
 pub use subject::{NotASubject, Subject};

@@ -1,10 +1,10 @@
 //! The results of a run for people: tables for the terminal, and a page with plots.
 
 use super::measurement::Measurement;
-use super::{Case, Outcome, Scheme, present_moves};
+use super::{Case, Entry, Outcome, Scheme, present_moves};
 use crate::experiment;
 use crate::histogram::Latencies;
-use crate::report::{Bars, Curve, Machine, Page, PageError, Plot, Series, Table};
+use crate::report::{Bars, Curve, Findings, Machine, Page, PageError, Plot, Report, Series, Table};
 use crate::statistics::Summary;
 use std::path::{Path, PathBuf};
 
@@ -15,67 +15,58 @@ const NANOSECONDS_PER_MILLISECOND: f64 = 1e6;
 const BYTES_PER_MEGABYTE: f64 = 1e6;
 const BYTES_PER_MEBIBYTE: f64 = 1_048_576.0;
 
-/// Everything that a run found out, for the terminal.
-pub fn table(outcome: &Outcome) -> String {
-    let mut parts = Vec::new();
-    if !outcome.samples.is_empty() {
-        parts.push(load_table(outcome).text());
-    }
-    let moves = [
-        present_moves::moves_table(outcome),
-        present_moves::stage_table(outcome),
-        present_moves::break_even_table(outcome),
-    ];
-    parts.extend(moves.into_iter().flatten().map(|table| table.text()));
-    if !outcome.memory.is_empty() {
-        parts.push(memory_table(outcome).text());
-    }
-    if !outcome.ratios.is_empty() {
-        parts.push(ratio_table(outcome).text());
-    }
-    parts.join("\n")
-}
+impl Findings for Outcome {
+    type Entry = Entry;
 
-/// Writes a page with tables and plots into `directory`; its path.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn write_page(
-    outcome: &Outcome,
-    directory: &Path,
-    command: &str,
-) -> Result<PathBuf, PageError> {
-    let mut page = Page::create(directory, outcome.title)?;
-    let machine = Machine::here();
-    page.paragraph(&format!(
-        "Made by `{command}` on {} cores of {}, {:.0} GB of memory, kernel {}. Absolute figures \
-         hold for this machine at that time. Both sides of a ratio were measured in turn, in the \
-         same minutes, on the same machine: quote ratios.",
-        machine.cores,
-        machine.cpu_model,
-        machine.memory_bytes as f64 / 1e9,
-        machine.kernel
-    ));
-    for warning in &outcome.warnings {
-        page.paragraph(&format!("**Doubtful:** {warning}"));
+    fn table(&self) -> String {
+        let tables = [
+            (!self.samples.is_empty()).then(|| load_table(self)),
+            present_moves::moves_table(self),
+            present_moves::stage_table(self),
+            present_moves::break_even_table(self),
+            (!self.memory.is_empty()).then(|| memory_table(self)),
+            Table::of_ratios(&self.ratios),
+        ];
+        let texts: Vec<String> = tables.iter().flatten().map(Table::text).collect();
+        texts.join("\n")
     }
-    if !outcome.ratios.is_empty() {
-        page.heading("Ratios");
-        page.table(&ratio_table(outcome));
+
+    fn report(&self, command: String) -> Report<Entry> {
+        Self::report(self, command)
     }
-    if !outcome.samples.is_empty() {
-        page.heading("Under load");
-        page.table(&load_table(outcome));
-        for scheme in [Scheme::Http, Scheme::Https] {
-            load_plots(&mut page, outcome, scheme)?;
+
+    fn write_page(&self, directory: &Path, command: &str) -> Result<PathBuf, PageError> {
+        let mut page = Page::create(directory, self.title)?;
+        page.paragraph(&Machine::here().sentence(command));
+        for warning in &self.warnings {
+            page.paragraph(&format!("**Doubtful:** {warning}"));
         }
+        if let Some(table) = Table::of_ratios(&self.ratios) {
+            page.heading("Ratios");
+            page.table(&table);
+        }
+        if !self.samples.is_empty() {
+            page.heading("Under load");
+            page.table(&load_table(self));
+            for scheme in [Scheme::Http, Scheme::Https] {
+                load_plots(&mut page, self, scheme)?;
+            }
+        }
+        present_moves::add_to(&mut page, self)?;
+        if !self.memory.is_empty() {
+            page.heading("Memory with idle connections");
+            page.table(&memory_table(self));
+        }
+        page.finish()
     }
-    present_moves::add_to(&mut page, outcome)?;
-    if !outcome.memory.is_empty() {
-        page.heading("Memory with idle connections");
-        page.table(&memory_table(outcome));
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
     }
-    page.finish()
+
+    fn failures(&self) -> u64 {
+        self.failures
+    }
 }
 
 /// One line for each case and subject, medians over the rounds.
@@ -138,20 +129,6 @@ fn memory_table(outcome: &Outcome) -> Table {
             mebibytes(sample.resident_bytes_before),
             mebibytes(sample.resident_bytes),
             format!("{:.1}", grown as f64 / 1024.0 / sample.connections as f64),
-        ]);
-    }
-    table
-}
-
-fn ratio_table(outcome: &Outcome) -> Table {
-    let mut table = Table::new(["ratio", "median", "min", "max", "rounds"]);
-    for (name, ratio) in &outcome.ratios {
-        table.row(vec![
-            name.clone(),
-            format!("{:.2}", ratio.median),
-            format!("{:.2}", ratio.min),
-            format!("{:.2}", ratio.max),
-            ratio.rounds.to_string(),
         ]);
     }
     table

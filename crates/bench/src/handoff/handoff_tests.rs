@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::comparison::testing::{LARGE, SMALL, lab_place, load_report, load_shape};
-use crate::comparison::{Entry, HostCpu, Measurement, MoveCounts, Moves, table, write_page};
+use crate::comparison::{Entry, HostCpu, Measurement, MoveCounts, Moves};
 use crate::experiment::Sample;
 use crate::load::Mix;
+use crate::report::Findings;
 use crate::units::ByteSize;
 
 fn spec() -> HandoffSpec {
@@ -141,9 +142,9 @@ fn the_report_has_moves_and_break_even() {
 #[test]
 fn the_table_and_the_page_show_stages_beside_the_published_ones() {
     let outcome = finished(true);
-    let text = table(&outcome);
+    let text = outcome.table();
     let directory = tempfile::tempdir().unwrap();
-    let page = write_page(&outcome, directory.path(), "ashlar bench handoff").unwrap();
+    let page = outcome.write_page(directory.path(), "ashlar bench handoff").unwrap();
     let page = std::fs::read_to_string(page).unwrap();
     for words in [
         "moves/request",

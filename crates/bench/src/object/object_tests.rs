@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::comparison::testing::{LARGE, SMALL, lab_place, load_report, load_shape};
-use crate::comparison::{
-    Entry, MemorySample, MemoryTrial, Scheme, check_tls_terms, table, write_page,
-};
+use crate::comparison::{Entry, MemorySample, MemoryTrial, Scheme, check_tls_terms};
 use crate::experiment::{self, Sample, Trial};
 use crate::load::{Arrival, LoadReport, Mix, TlsFacts, Trust};
 use crate::peers::Peer;
+use crate::report::Findings;
 use crate::report::{Machine, Report};
 use crate::units::ByteSize;
 
@@ -159,7 +158,7 @@ fn failed_requests_are_told_loudly() {
     );
     // In the table too, where the worst round counts.
     assert!(
-        table(&outcome).lines().any(|line| line.starts_with("http_1KiB") && line.ends_with('3'))
+        outcome.table().lines().any(|line| line.starts_with("http_1KiB") && line.ends_with('3'))
     );
 }
 
@@ -199,9 +198,9 @@ fn the_report_for_machines_keeps_its_form() {
 #[test]
 fn the_table_and_the_page_show_every_case_subject_and_ratio() {
     let outcome = finished();
-    let text = table(&outcome);
+    let text = outcome.table();
     let directory = tempfile::tempdir().unwrap();
-    let page = write_page(&outcome, directory.path(), "ashlar bench object").unwrap();
+    let page = outcome.write_page(directory.path(), "ashlar bench object").unwrap();
     let page = std::fs::read_to_string(page).unwrap();
     for word in ["http_1KiB", "http_1MiB", "relay", "nginx", "1000 http"] {
         assert!(text.contains(word) && page.contains(word), "{word} is missing");

@@ -1,5 +1,7 @@
-//! The proxies that are measured beside ours, each configured as well as we know how: a
+//! What others wrote and is measured beside ours, each configured as well as we know how: a
 //! comparison against a badly configured peer says nothing. docs/benchmarks.md argues every line.
+
+pub mod etcd;
 
 mod files;
 mod haproxy;
@@ -63,8 +65,8 @@ pub enum PeerError {
     /// It is not installed.
     #[error("--peer {peer}: no `{peer}` on this machine; install Debian's package `{package}`")]
     Missing {
-        /// The peer.
-        peer: Peer,
+        /// The peer's name, which is its program's.
+        peer: &'static str,
         /// The package that has it.
         package: &'static str,
     },
@@ -98,16 +100,13 @@ impl Peer {
     /// [`PeerError::Missing`], which names the package.
     pub fn program(self) -> Result<PathBuf, PeerError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        self.program_in(&path).ok_or(PeerError::Missing { peer: self, package: self.package() })
+        let missing = PeerError::Missing { peer: self.name(), package: self.package() };
+        program_in(self.name(), &path).ok_or(missing)
     }
 
     /// Its version, as it says itself, in one line; `None` if it does not say.
     pub fn version(self) -> Option<String> {
-        let output = Command::new(self.program().ok()?).arg("-v").output().ok()?;
-        // nginx answers on stderr, haproxy on stdout.
-        let text = [output.stdout, output.stderr].concat();
-        let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
-        (!line.is_empty()).then_some(line)
+        version_of(Command::new(self.program().ok()?).arg("-v"))
     }
 
     /// Writes its configuration into `directory` and returns the command that runs it in the
@@ -139,13 +138,22 @@ impl Peer {
             Self::Haproxy => "haproxy",
         }
     }
+}
 
-    fn program_in(self, path: &OsString) -> Option<PathBuf> {
-        std::env::split_paths(path)
-            .chain(SYSTEM_DIRECTORIES.map(PathBuf::from))
-            .map(|directory| directory.join(self.name()))
-            .find(|program| program.is_file())
-    }
+fn program_in(name: &str, path: &OsString) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .chain(SYSTEM_DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file())
+}
+
+/// The first line of what a program says of itself.
+fn version_of(command: &mut Command) -> Option<String> {
+    let output = command.output().ok()?;
+    // nginx answers on stderr, others on stdout.
+    let text = [output.stdout, output.stderr].concat();
+    let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
+    (!line.is_empty()).then_some(line)
 }
 
 impl fmt::Display for Peer {
@@ -198,12 +206,12 @@ mod tests {
         let program = directory.path().join("haproxy");
         fs::write(&program, "").unwrap();
         let path = directory.path().as_os_str().to_owned();
-        assert_eq!(Peer::Haproxy.program_in(&path), Some(program));
+        assert_eq!(program_in("haproxy", &path), Some(program));
     }
 
     #[test]
     fn a_missing_program_is_one_line_with_the_package() {
-        let error = PeerError::Missing { peer: Peer::Nginx, package: Peer::Nginx.package() };
+        let error = PeerError::Missing { peer: "nginx", package: Peer::Nginx.package() };
         let text = error.to_string();
         assert!(text.contains("`nginx`") && text.contains("nginx-light"));
         assert_eq!(text.lines().count(), 1);

@@ -26,6 +26,19 @@ impl Machine {
             memory_bytes: memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
         }
     }
+
+    /// What a page says of it first. `command` is the command line.
+    pub fn sentence(&self, command: &str) -> String {
+        format!(
+            "Made by `{command}` on {} cores of {}, {:.0} GB of memory, kernel {}. Absolute figures \
+             hold for this machine at that time. Both sides of a ratio were measured in turn, in the \
+             same minutes, on the same machine: quote ratios.",
+            self.cores,
+            self.cpu_model,
+            self.memory_bytes as f64 / 1e9,
+            self.kernel
+        )
+    }
 }
 
 /// The model in the text of `/proc/cpuinfo`.

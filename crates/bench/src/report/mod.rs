@@ -1,11 +1,13 @@
 //! Results: for machines (one JSON object), for the terminal (tables), and for a browser (a page
 //! with plots).
 
+mod findings;
 mod machine;
 mod page;
 mod plot;
 mod table;
 
+pub use findings::Findings;
 pub use machine::Machine;
 pub use page::{Page, PageError};
 pub use plot::{Bars, Cell, Curve, Plot, PlotError, Series};

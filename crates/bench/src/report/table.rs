@@ -1,5 +1,7 @@
 //! Plain tables, for the terminal and for Markdown.
 
+use crate::statistics::Summary;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// A table of text. The first column is aligned left, the others right.
@@ -19,6 +21,18 @@ impl Table {
     pub fn with_header(header: Vec<String>) -> Self {
         assert!(!header.is_empty(), "a table has a column");
         Self { header, rows: Vec::new() }
+    }
+
+    /// One line for each ratio; none without any.
+    pub fn of_ratios(ratios: &BTreeMap<String, Summary>) -> Option<Self> {
+        let mut table = Self::new(["ratio", "median", "min", "max", "rounds"]);
+        for (name, ratio) in ratios {
+            let figure = |value: f64| format!("{value:.2}");
+            let figures = [ratio.median, ratio.min, ratio.max].map(figure);
+            let rounds = ratio.rounds.to_string();
+            table.row([vec![name.clone()], figures.to_vec(), vec![rounds]].concat());
+        }
+        table.has_rows().then_some(table)
     }
 
     /// Whether there is anything in it.

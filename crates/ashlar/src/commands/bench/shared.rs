@@ -3,11 +3,10 @@
 use super::parse_seconds;
 use crate::commands::cancel::cancel_on_signal;
 use anyhow::Context;
-use ashlar_bench::comparison::{
-    ComparisonError, LabPlace, LoadShape, Outcome, Progress, table, write_page,
-};
+use ashlar_bench::comparison::{ComparisonError, LabPlace, LoadShape, Progress};
 use ashlar_bench::load::Arrival;
 use ashlar_bench::peers::Peer;
+use ashlar_bench::report::Findings;
 use ashlar_lab::{CpuQuota, LabName};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -107,22 +106,22 @@ impl OutputArgs {
     ///
     /// # Errors
     /// When a file cannot be written, and, after everything is written, when requests failed.
-    pub(super) fn report(&self, outcome: &Outcome) -> anyhow::Result<()> {
+    pub(super) fn report(&self, found: &impl Findings) -> anyhow::Result<()> {
         let command = command_line(std::env::args());
-        print!("{}", table(outcome));
+        print!("{}", found.table());
         if let Some(path) = &self.json {
-            let report = outcome.report(command.clone());
+            let report = found.report(command.clone());
             report.write(path).with_context(|| format!("--json: {}", path.display()))?;
         }
         if let Some(directory) = &self.report {
-            let page = write_page(outcome, directory, &command).context("--report")?;
+            let page = found.write_page(directory, &command).context("--report")?;
             println!("\nreport: {}", page.display());
         }
-        for warning in &outcome.warnings {
+        for warning in found.warnings() {
             eprintln!("WARNING: {warning}");
         }
-        if outcome.failures > 0 {
-            anyhow::bail!("{} requests failed: do not quote these figures", outcome.failures);
+        if found.failures() > 0 {
+            anyhow::bail!("{} requests failed: do not quote these figures", found.failures());
         }
         Ok(())
     }
@@ -147,7 +146,7 @@ fn parse_quota(text: &str) -> Result<Quota, String> {
 /// The command line without paths, which say nothing about the figures but something about whose
 /// machine it was.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
-    const PATHS: [&str; 3] = ["--json", "--report", "--cacert"];
+    const PATHS: [&str; 4] = ["--json", "--report", "--cacert", "--directory"];
     let mut line = "ashlar".to_owned();
     let mut arguments = arguments.skip(1);
     while let Some(argument) = arguments.next() {

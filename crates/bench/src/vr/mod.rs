@@ -1,0 +1,143 @@
+//! `ashlar bench vr`: a replicated group beside what bounds it on this machine, and beside a peer.
+//!
+//! Every member is a process of its own on the loopback; the generator is this process. A group is made for each
+//! measurement and removed after it, so that no subject runs while another is measured.
+
+mod ceilings;
+mod content;
+mod etcd;
+mod failover;
+mod group;
+mod outcome;
+mod present;
+mod processes;
+mod sessions;
+mod spec;
+mod usage;
+mod window;
+
+pub use outcome::{Entry, FailoverEntry, LoadEntry, Outcome};
+pub use spec::{Case, Mode, NotOneOf, Peer, Subject, VrSpec};
+
+use crate::comparison::{ComparisonError, Progress, Steps};
+use crate::experiment::{self, Sample, Trial};
+use crate::peers;
+use etcd::Etcd;
+use group::Group;
+use outcome::{Cpu, Failover, Measured};
+use processes::system;
+use sessions::Sessions;
+use std::path::Path;
+use std::time::Duration;
+use usage::Meter;
+use window::Window;
+
+/// Measures what `spec` says.
+///
+/// # Errors
+/// See [`ComparisonError`]. Failed operations are no error but counted in the outcome.
+pub fn run(spec: &VrSpec, progress: &mut dyn Progress) -> Result<Outcome, ComparisonError> {
+    let cases = spec.check()?;
+    if spec.peers.contains(&Peer::Etcd) {
+        // A missing program shows before anything is measured.
+        peers::etcd::program()?;
+    }
+    let subjects = spec.subjects();
+    let applies = |trial: &Trial| spec.applies(subjects[trial.subject], &cases[trial.case]);
+    let mut trials = experiment::schedule(subjects.len(), cases.len(), spec.rounds);
+    trials.retain(applies);
+    let groups = groups(&cases);
+    let mut steps = Steps::new(progress, trials.len() + groups.len() * spec.kills);
+    let mut samples = Vec::with_capacity(trials.len());
+    for trial in trials {
+        let (subject, case) = (subjects[trial.subject], &cases[trial.case]);
+        steps.next(&format!("round {}: {} {case}", trial.round + 1, subject.name()))?;
+        let measured = measure(spec, subject, case).map_err(|error| steps.failed(error))?;
+        samples.push(Sample { trial, measured });
+    }
+    let mut failovers = Vec::new();
+    for (mode, members) in groups {
+        if spec.kills > 0 && members > 1 {
+            let directory = directory(&spec.directory)?;
+            let mut group = Group::start(&spec.executable, directory.path(), mode, members)?;
+            let what = format!("kill the leader of {members}, {}", mode.name());
+            let step = |_| steps.next(&what);
+            let silences = failover::silences(&mut group, spec.kills, step)?;
+            failovers.push(Failover { mode, members, kills: spec.kills, silences });
+        }
+    }
+    Ok(Outcome::new(&subjects, cases, samples, failovers))
+}
+
+/// The groups whose leaders are killed.
+fn groups(cases: &[Case]) -> Vec<(Mode, usize)> {
+    let mut groups: Vec<(Mode, usize)> = Vec::new();
+    for case in cases {
+        let group = (case.mode, case.members);
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// A directory for the data of one measurement, on the disk that is measured.
+fn directory(disk: &Path) -> Result<tempfile::TempDir, ComparisonError> {
+    let make = || {
+        std::fs::create_dir_all(disk)?;
+        tempfile::Builder::new().prefix("bench-vr-").tempdir_in(disk)
+    };
+    make().map_err(system(format!("a directory in {}", disk.display())))
+}
+
+fn measure(spec: &VrSpec, subject: Subject, case: &Case) -> Result<Measured, ComparisonError> {
+    let directory = directory(&spec.directory)?;
+    let failed = |what: &str| system(format!("{}, {case}: {what}", subject.name()));
+    match subject {
+        Subject::Vr => {
+            let mut group = Group::of(case, &spec.executable, directory.path())?;
+            let value_bytes = case.value.bytes() as usize;
+            let sessions = Sessions::new(&group.members, case.clients, value_bytes);
+            let mut sessions = sessions.map_err(failed("clients"))?;
+            let numbers = group.numbers()?;
+            let mut window = Window::after(spec.warm_up, spec.window);
+            let meter = Meter::start(numbers, window.opens, window.closes);
+            sessions.load(&spec.arrival, &mut window).map_err(failed("clients"))?;
+            let used = meter.used().map_err(failed("processor times"))?;
+            Ok(Measured::of_group(window.load(), &used))
+        }
+        Subject::Peer(Peer::Etcd) => {
+            let mut group = Etcd::start(directory.path(), case.members)?;
+            let (leader, numbers) = group.leader()?;
+            let mut window = Window::after(spec.warm_up, spec.window);
+            let meter = Meter::start(numbers, window.opens, window.closes);
+            let value_bytes = case.value.bytes() as usize;
+            etcd::load(leader, case.clients, value_bytes, &spec.arrival, &mut window)
+                .map_err(failed("clients"))?;
+            let used = meter.used().map_err(failed("processor times"))?;
+            Ok(Measured::of_group(window.load(), &used))
+        }
+        Subject::Udp => {
+            let mut window = Window::after(spec.warm_up, spec.window);
+            ceilings::udp(case, &mut window).map_err(failed("sockets"))?;
+            Ok(Measured { load: window.load(), cpu: None })
+        }
+        Subject::Sync => {
+            // Files are made before the window, which is why it is made there.
+            let (warm_up, length) = (spec.warm_up, spec.window);
+            let window = ceilings::sync(case, directory.path(), || Window::after(warm_up, length));
+            Ok(Measured { load: window.map_err(failed("files"))?.load(), cpu: None })
+        }
+    }
+}
+
+impl Measured {
+    /// What a group's load and its processes' times say together; the leader's come first.
+    fn of_group(load: window::Load, used: &[Duration]) -> Self {
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / load.operations.max(1) as f64;
+        let followers: Duration = used[1..].iter().sum();
+        let followers = each(followers) / (used.len() - 1).max(1) as f64;
+        let cpu = Cpu { leader_us: each(used[0]), follower_us: followers };
+        Self { load, cpu: Some(cpu) }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a run of `ashlar bench vr` is to do, and the checks that make it measurable.
+
+use crate::comparison::{ComparisonError, has_repeats, refuse};
+use crate::experiment::ROUNDS_MAX;
+use crate::load::Arrival;
+use crate::units::ByteSize;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The most clients of a measurement.
+const CLIENTS_MAX: usize = 4_096;
+/// The longest value: an operation must fit beside its key.
+const VALUE_BYTES_MAX: u64 = 512 << 10;
+/// The sizes that a group can have.
+const MEMBERS: [usize; 4] = [1, 3, 5, 7];
+
+/// What a group promises of what it has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is in the memories of a quorum.
+    Volatile,
+    /// It is on the disks of a quorum.
+    Durable,
+}
+
+/// Somebody else's replicated store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// etcd, with the defaults of its distribution.
+    Etcd,
+}
+
+/// What is measured in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A group of `ashlar node` processes.
+    Vr,
+    /// Two processes' worth of UDP: a datagram there and back, without anything else. What a lone client's
+    /// request costs at least is two of these.
+    Udp,
+    /// Group sync without replication: as many files as members, each with a thread that writes what waits and syncs
+    /// it. What a durable group reaches at most on this disk.
+    Sync,
+    /// A peer.
+    Peer(Peer),
+}
+
+/// One load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// The group's mode.
+    pub mode: Mode,
+    /// The group's members.
+    pub members: usize,
+    /// Clients; each waits for its answer in a closed loop.
+    pub clients: usize,
+    /// Length of the value that an operation puts.
+    pub value: ByteSize,
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct VrSpec {
+    /// The program whose `node` is run.
+    pub executable: PathBuf,
+    /// Where the members' data lie: the disk that durable groups are measured on.
+    pub directory: PathBuf,
+    /// Modes, each a case of its own.
+    pub modes: Vec<Mode>,
+    /// Sizes of the group: 1, 3, 5 or 7.
+    pub members: Vec<usize>,
+    /// Numbers of clients.
+    pub clients: Vec<usize>,
+    /// Lengths of the values.
+    pub values: Vec<ByteSize>,
+    /// Closed loop, or operations at a rate.
+    pub arrival: Arrival,
+    /// Who else is measured, in durable mode.
+    pub peers: Vec<Peer>,
+    /// Rounds: 1 to [`ROUNDS_MAX`].
+    pub rounds: usize,
+    /// Time under load before each window.
+    pub warm_up: Duration,
+    /// Length of each measured window.
+    pub window: Duration,
+    /// How often the leader of a group of each size and mode is killed to see what that costs its clients.
+    pub kills: usize,
+}
+
+impl Mode {
+    /// Its name, as in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Volatile => "volatile",
+            Self::Durable => "durable",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = NotOneOf;
+
+    fn from_str(text: &str) -> Result<Self, NotOneOf> {
+        match text {
+            "volatile" => Ok(Self::Volatile),
+            "durable" => Ok(Self::Durable),
+            _ => Err(NotOneOf { text: text.to_owned(), choices: "volatile or durable" }),
+        }
+    }
+}
+
+impl FromStr for Peer {
+    type Err = NotOneOf;
+
+    fn from_str(text: &str) -> Result<Self, NotOneOf> {
+        match text {
+            "etcd" => Ok(Self::Etcd),
+            _ => Err(NotOneOf { text: text.to_owned(), choices: "etcd" }),
+        }
+    }
+}
+
+/// A text that is none of the names there are.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not {choices}")]
+pub struct NotOneOf {
+    text: String,
+    choices: &'static str,
+}
+
+impl Subject {
+    /// Its name, as in the names of ratios.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vr => "vr",
+            Self::Udp => "udp",
+            Self::Sync => "sync",
+            Self::Peer(Peer::Etcd) => "etcd",
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    /// As in the names of ratios: `durable_n3_64_clients_64B`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mode, members, clients, value } = self;
+        write!(formatter, "{}_n{members}_{clients}_clients_{value}", mode.name())
+    }
+}
+
+impl VrSpec {
+    /// Ours, what bounds it, and the peers.
+    pub(super) fn subjects(&self) -> Vec<Subject> {
+        let peers = self.peers.iter().copied().map(Subject::Peer);
+        [Subject::Vr, Subject::Udp, Subject::Sync].into_iter().chain(peers).collect()
+    }
+
+    /// Whether a subject says something about a case.
+    pub(super) fn applies(&self, subject: Subject, case: &Case) -> bool {
+        let is_closed = self.arrival == Arrival::Closed;
+        match subject {
+            Subject::Vr => true,
+            Subject::Udp => case.mode == Mode::Volatile && case.clients == 1 && is_closed,
+            Subject::Sync => case.mode == Mode::Durable && is_closed,
+            Subject::Peer(Peer::Etcd) => case.mode == Mode::Durable,
+        }
+    }
+
+    /// Refuses what cannot be measured; otherwise the cases.
+    pub(super) fn check(&self) -> Result<Vec<Case>, ComparisonError> {
+        if !(1..=ROUNDS_MAX).contains(&self.rounds) {
+            return refuse("rounds", format!("must be 1 to {ROUNDS_MAX}"));
+        }
+        if self.window.is_zero() {
+            return refuse("seconds", "must be above 0");
+        }
+        if self.members.iter().any(|members| !MEMBERS.contains(members)) {
+            return refuse("members", "a group has 1, 3, 5 or 7");
+        }
+        if self.clients.iter().any(|clients| !(1..=CLIENTS_MAX).contains(clients)) {
+            return refuse("clients", format!("must be 1 to {CLIENTS_MAX}"));
+        }
+        if self.values.iter().any(|value| value.bytes() > VALUE_BYTES_MAX) {
+            return refuse("values", format!("at most {}", ByteSize(VALUE_BYTES_MAX)));
+        }
+        if has_repeats(&self.peers) || has_repeats(&self.modes) || has_repeats(&self.members) {
+            return refuse("peers, modes, members", "something is given twice");
+        }
+        if has_repeats(&self.clients) || has_repeats(&self.values) {
+            return refuse("clients, values", "something is given twice");
+        }
+        let cases = self.cases();
+        if cases.is_empty() {
+            return refuse("modes", "there is nothing to measure");
+        }
+        Ok(cases)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for &mode in &self.modes {
+            for &members in &self.members {
+                for &clients in &self.clients {
+                    let of = |&value| Case { mode, members, clients, value };
+                    cases.extend(self.values.iter().map(of));
+                }
+            }
+        }
+        cases
+    }
+}

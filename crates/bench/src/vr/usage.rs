@@ -1,0 +1,68 @@
+//! Processor time of processes.
+
+use rustix::param::clock_ticks_per_second;
+use std::fs;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The fields of `/proc/PID/stat` behind the name that are user and system time.
+const TIMES: [usize; 2] = [11, 12];
+
+/// Reads processor times at both ends of a window, whatever the generator does meanwhile.
+pub(super) struct Meter {
+    reader: JoinHandle<io::Result<Vec<Duration>>>,
+}
+
+impl Meter {
+    /// Reads the times of these processes at `opens` and at `closes`.
+    pub(super) fn start(processes: Vec<u32>, opens: Instant, closes: Instant) -> Self {
+        let reader = thread::spawn(move || {
+            sleep_until(opens);
+            let before = processor_times(&processes)?;
+            sleep_until(closes);
+            let after = processor_times(&processes)?;
+            Ok(after.into_iter().zip(before).map(|(after, before)| after - before).collect())
+        });
+        Self { reader }
+    }
+
+    /// What each process has used within the window.
+    pub(super) fn used(self) -> io::Result<Vec<Duration>> {
+        self.reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn sleep_until(moment: Instant) {
+    thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
+fn processor_times(processes: &[u32]) -> io::Result<Vec<Duration>> {
+    processes.iter().map(|process| processor_time(*process)).collect()
+}
+
+/// What a process has used since it began, in user and in kernel mode, to a hundredth of a second.
+fn processor_time(process: u32) -> io::Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let ticks = ticks(&text).ok_or_else(|| io::Error::other("/proc/PID/stat has no times"))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+}
+
+/// User and system time in the text of `/proc/PID/stat`, in ticks of the clock.
+fn ticks(text: &str) -> Option<u64> {
+    // The name may contain anything, so what counts comes behind its last parenthesis.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    TIMES.iter().map(|field| fields.get(*field)?.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_times_are_added_whatever_the_name() {
+        let text = "7 (a) b) S 1 7 7 0 -1 4194560 161 0 0 0 12 30 0 0 20 0 1 0";
+        assert_eq!(ticks(text), Some(42));
+        assert_eq!(ticks("7 (a) S 1"), None);
+    }
+}
