@@ -1,8 +1,10 @@
 //! Clients of a group: sessions and reads over one socket.
 
-use crate::{clock::now_us, node::Io, timers::Timers, udp::Udp};
+use crate::{clock::now_us, io::Io, timers::Timers, udp::Udp};
 use ashlar_vr::{Client, ClientId, ClientOutput, Configuration, Kind, View};
-use ashlar_wire::replication::{Epoch, Found, Frame, Read, ReadAnswer, Reassembly, Scope, decode};
+use ashlar_wire::replication::{
+    Epoch, Found, Frame, Read, ReadAnswer, Reassembly, Scope, decode, take_frame,
+};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
@@ -124,7 +126,7 @@ impl Clients {
         for session in 0..clients.sessions.len() {
             clients.drain(session);
         }
-        clients.io.udp().flush();
+        clients.io.flush();
         Ok(clients)
     }
 
@@ -166,7 +168,7 @@ impl Clients {
     /// When the socket fails.
     pub fn poll(&mut self, deadline: Instant) -> io::Result<Vec<Done>> {
         loop {
-            self.io.udp().flush();
+            self.io.flush();
             if !self.done.is_empty() || Instant::now() >= deadline {
                 return Ok(std::mem::take(&mut self.done));
             }
@@ -198,13 +200,16 @@ impl Clients {
         let now_us = now_us();
         let Self { scope, io, reassembly, .. } = self;
         let mut frames = Vec::new();
-        io.udp().receive(|from, datagram| {
-            // What is none of our frames was for somebody who had this port before.
-            if let Ok(Some(frame)) = reassembly.take(scope.cluster, from, datagram)
-                && let Ok((of, _, frame)) = decode(scope.cluster, &frame)
-                && of == *scope
-            {
-                frames.push((from, frame));
+        io.udp().receive(|from, mut datagram| {
+            while !datagram.is_empty() {
+                // What is none of our frames was for somebody who had this port before.
+                let frame = take_frame(&mut datagram);
+                if let Ok(Some(frame)) = reassembly.take(scope.cluster, from, frame)
+                    && let Ok((of, _, frame)) = decode(scope.cluster, &frame)
+                    && of == *scope
+                {
+                    frames.push((from, frame));
+                }
             }
         })?;
         for (from, frame) in frames {
@@ -303,7 +308,7 @@ impl Clients {
         let Some(open) = self.reads.get_mut(&number) else { return };
         open.repeat_us = now_us() + self.wait_us;
         let (to, frame) = (self.members[open.to], Frame::Read(open.read.clone()));
-        self.io.send(self.scope, None, &frame, &[to].into_iter());
+        self.io.send_packed(self.scope, None, &frame, to);
     }
 
     fn drain(&mut self, session: usize) {
@@ -311,7 +316,7 @@ impl Clients {
         while let Some(output) = client.poll_output() {
             let (number, outcome) = match output {
                 ClientOutput::Send { to, request } => {
-                    self.io.send(self.scope, None, &Frame::Request(request), &[to].into_iter());
+                    self.io.send_packed(self.scope, None, &Frame::Request(request), to);
                     continue;
                 }
                 ClientOutput::Done { number, result } => (number, Outcome::Executed(result)),

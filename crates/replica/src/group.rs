@@ -1,10 +1,6 @@
 //! One group's replica at its node.
 
-use crate::{
-    Beginning, GroupConfig, GroupStats, Role,
-    node::{Io, StartError},
-    writer::Writer,
-};
+use crate::{Beginning, GroupConfig, GroupStats, Role, io::Io, node::StartError, writer::Writer};
 use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start, Status};
 use ashlar_wire::replication::{Epoch, Found, Frame, Read, Scope};
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
@@ -163,17 +159,13 @@ impl Group {
                 }
                 Output::Reply(reply) => {
                     if let Some(to) = self.clients.get(&reply.client) {
-                        io.send(self.scope, sender, &Frame::Reply(reply), &[*to].into_iter());
+                        io.send_packed(self.scope, sender, &Frame::Reply(reply), *to);
                     }
                 }
                 Output::Read { id, answer } => {
                     let (to, id) = self.reads.remove(&id).expect("a read is answered once");
-                    io.send(
-                        self.scope,
-                        sender,
-                        &Frame::Found(Found { id, view: self.replica.view(), answer }),
-                        &[to].into_iter(),
-                    );
+                    let found = Frame::Found(Found { id, view: self.replica.view(), answer });
+                    io.send_packed(self.scope, sender, &found, to);
                 }
                 Output::Persist { number, write } => match writer {
                     Some(writer) if self.has_journal => writer.write(place, number, write),

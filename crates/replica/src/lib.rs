@@ -14,6 +14,7 @@ mod clock;
 mod config;
 mod dirty;
 mod group;
+mod io;
 mod journal;
 mod node;
 mod panics;

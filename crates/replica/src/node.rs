@@ -5,13 +5,12 @@ use crate::{
     clock::{now_us, time_ms},
     dirty::Dirty,
     group::Group,
+    io::Io,
     timers::Timers,
     udp::{DATAGRAM_BYTES_MAX, Udp},
     writer::{Finished, Writer},
 };
-use ashlar_wire::replication::{
-    DecodeError, Fragments, Frame, HEADER_BYTES, Reassembly, Scope, decode, encode,
-};
+use ashlar_wire::replication::{DecodeError, HEADER_BYTES, Reassembly, decode, take_frame};
 use rustix::{
     event::{
         EventfdFlags, Timespec,
@@ -32,12 +31,17 @@ use std::{
 /// Between two looks at what the kernel dropped, in microseconds.
 const LOOK_INTERVAL_US: u64 = 1_000_000;
 
+/// Names of what wakes the thread.
+const SOCKET: u64 = 0;
+const STOP: u64 = 1;
+const WRITER: u64 = 2;
+
 /// A node that runs until it is dropped.
 pub struct Node {
     address: SocketAddr,
     stats: Arc<NodeStats>,
     groups: Vec<(u32, Arc<GroupStats>)>,
-    stop: Arc<OwnedFd>,
+    stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,49 +88,6 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// What frames are sent with.
-pub(crate) struct Io {
-    udp: Udp,
-    fragments: Fragments,
-    /// A frame, as bytes.
-    frame: Vec<u8>,
-    /// A part of it.
-    piece: Vec<u8>,
-}
-
-impl Io {
-    pub(crate) fn new(udp: Udp, datagram_bytes_max: usize) -> Self {
-        let fragments = Fragments::new(datagram_bytes_max);
-        Self { udp, fragments, frame: Vec::new(), piece: Vec::new() }
-    }
-
-    pub(crate) fn udp(&mut self) -> &mut Udp {
-        &mut self.udp
-    }
-
-    pub(crate) fn udp_ref(&self) -> &Udp {
-        &self.udp
-    }
-
-    /// Encodes a frame once and sends it to all.
-    pub(crate) fn send(
-        &mut self,
-        scope: Scope,
-        sender: Option<usize>,
-        frame: &Frame,
-        to: &(impl Iterator<Item = SocketAddr> + Clone),
-    ) {
-        encode(scope, sender, frame, &mut self.frame);
-        let udp = &mut self.udp;
-        self.fragments.cut(&self.frame, &mut self.piece, |datagram| {
-            let bytes = udp.put(datagram);
-            for to in to.clone() {
-                udp.queue(to, bytes.clone());
-            }
-        });
-    }
-}
-
 impl Node {
     /// Binds the socket and starts.
     ///
@@ -151,19 +112,19 @@ impl Node {
             }
         }
         let stop = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).step("eventfd")?;
-        let stop = Arc::new(stop);
         let told: Vec<_> =
             groups.iter().map(|group| (group.number(), Arc::clone(&group.stats))).collect();
-        let (running, ordered) = (Arc::clone(&stats), Arc::clone(&stop));
+        let running = Arc::clone(&stats);
         let writer = Self::writer(journals, &stats).step("start the thread of journals")?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).step("epoll_create")?;
-        let watch = |descriptor: std::os::fd::BorrowedFd<'_>| {
-            epoll::add(&epoll, descriptor, EventData::new_u64(0), EventFlags::IN).step("epoll_ctl")
+        let watch = |descriptor: std::os::fd::BorrowedFd<'_>, name: u64| {
+            let name = EventData::new_u64(name);
+            epoll::add(&epoll, descriptor, name, EventFlags::IN).step("epoll_ctl")
         };
-        watch(socket.as_fd())?;
-        watch(std::os::fd::AsFd::as_fd(&*stop))?;
+        watch(socket.as_fd(), SOCKET)?;
+        watch(std::os::fd::AsFd::as_fd(&stop), STOP)?;
         if let Some(writer) = &writer {
-            watch(std::os::fd::AsFd::as_fd(writer.event()))?;
+            watch(std::os::fd::AsFd::as_fd(writer.event()), WRITER)?;
         }
         let thread = thread::Builder::new().name("replication".into()).spawn(move || {
             let _guard = AbortOnPanic;
@@ -182,7 +143,6 @@ impl Node {
                 writer,
                 finished: Vec::new(),
                 epoll,
-                stop: ordered,
                 stats: running,
                 looked_us: 0,
             }
@@ -219,7 +179,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         // It can only be full of orders to stop.
-        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a panic has ended the process");
         }
@@ -249,7 +209,6 @@ struct Loop {
     /// What became of writes; kept for its room.
     finished: Vec<Finished>,
     epoll: OwnedFd,
-    stop: Arc<OwnedFd>,
     stats: Arc<NodeStats>,
     /// When the kernel was last asked what it dropped, in microseconds.
     looked_us: u64,
@@ -257,22 +216,23 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
+        let mut woken = Woken::default();
         loop {
             let now_us = now_us();
             self.drain(now_us);
             let has_more = self.receive(now_us);
-            self.take_finished(now_us);
+            if woken.by_writer {
+                self.take_finished(now_us);
+            }
             while let Some(place) = self.timers.take_due(now_us) {
                 self.groups[place].handle_timeout(now_us);
                 self.dirty.add(place);
             }
             self.drain(now_us);
             self.look(now_us);
-            if self.is_stopped() {
+            woken = self.sleep(has_more);
+            if woken.to_stop {
                 return;
-            }
-            if !has_more {
-                self.sleep();
             }
         }
     }
@@ -281,28 +241,31 @@ impl Loop {
     fn receive(&mut self, now_us: u64) -> bool {
         let time_ms = time_ms();
         let Self { cluster, io, reassembly, groups, places, dirty, stats, .. } = self;
-        let received = io.udp.receive(|from, datagram| {
-            let decoded = match reassembly.take(*cluster, from, datagram) {
-                Ok(None) => return,
-                Ok(Some(frame)) => decode(*cluster, &frame),
-                Err(error) => Err(error),
-            };
-            let (scope, _, frame) = match decoded {
-                Ok(decoded) => decoded,
-                Err(error) => {
-                    stats.foreign.fetch_add(1, Relaxed);
-                    if error != DecodeError::Foreign {
-                        tracing::debug!(%from, %error, "a datagram is dropped");
+        let received = io.udp().receive(|from, mut datagram| {
+            while !datagram.is_empty() {
+                let frame = take_frame(&mut datagram);
+                let decoded = match reassembly.take(*cluster, from, frame) {
+                    Ok(None) => continue,
+                    Ok(Some(frame)) => decode(*cluster, &frame),
+                    Err(error) => Err(error),
+                };
+                let (scope, _, frame) = match decoded {
+                    Ok(decoded) => decoded,
+                    Err(error) => {
+                        stats.foreign.fetch_add(1, Relaxed);
+                        if error != DecodeError::Foreign {
+                            tracing::debug!(%from, %error, "a datagram is dropped");
+                        }
+                        return;
                     }
-                    return;
-                }
-            };
-            let Some(&place) = places.get(&scope.group) else {
-                stats.unknown_group.fetch_add(1, Relaxed);
-                return;
-            };
-            groups[place].handle_frame(now_us, time_ms, from, frame);
-            dirty.add(place);
+                };
+                let Some(&place) = places.get(&scope.group) else {
+                    stats.unknown_group.fetch_add(1, Relaxed);
+                    continue;
+                };
+                groups[place].handle_frame(now_us, time_ms, from, frame);
+                dirty.add(place);
+            }
         });
         match received {
             Ok(count) => {
@@ -340,7 +303,7 @@ impl Loop {
             group.drain(now_us, place, &mut self.io, self.writer.as_ref());
             self.timers.set(place, group.timeout());
         }
-        let sent = self.io.udp.flush();
+        let sent = self.io.flush();
         self.stats.sent.fetch_add(sent.datagrams, Relaxed);
         self.stats.refused.fetch_add(sent.refused, Relaxed);
     }
@@ -348,24 +311,31 @@ impl Loop {
     fn look(&mut self, now_us: u64) {
         if now_us >= self.looked_us + LOOK_INTERVAL_US {
             self.looked_us = now_us;
-            self.stats.dropped.store(self.io.udp.dropped(), Relaxed);
+            self.stats.dropped.store(self.io.udp().dropped(), Relaxed);
         }
     }
 
-    fn is_stopped(&self) -> bool {
-        let mut count = [0; 8];
-        rustix::io::read(&*self.stop, &mut count).is_ok()
-    }
-
-    /// Waits until something comes, or a replica wants to be woken.
-    fn sleep(&self) {
-        let wait_us = self.timers.next_us().map(|at_us| at_us.saturating_sub(now_us()));
+    /// Waits until something comes, or a replica wants to be woken; not if more is there already.
+    fn sleep(&self, has_more: bool) -> Woken {
+        let timer_us = self.timers.next_us().map(|at_us| at_us.saturating_sub(now_us()));
+        let wait_us = if has_more { Some(0) } else { timer_us };
         let timeout = wait_us.map(|wait_us| Timespec {
             tv_sec: (wait_us / 1_000_000) as i64,
             tv_nsec: (wait_us % 1_000_000 * 1_000) as i64,
         });
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
-        // Whatever wakes it, everything is looked at.
-        let _ = epoll::wait(&self.epoll, &mut events, timeout.as_ref());
+        // Interrupted, it has heard of nothing, and comes back soon.
+        let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, timeout.as_ref()) else {
+            return Woken::default();
+        };
+        let is_named = |name| events.iter().any(|event| event.data.u64() == name);
+        Woken { to_stop: is_named(STOP), by_writer: is_named(WRITER) }
     }
+}
+
+/// Why the thread does not sleep any more. The socket is looked at in any case.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    to_stop: bool,
+    by_writer: bool,
 }

@@ -36,7 +36,9 @@ struct Incoming {
     buffers: Box<[u8]>,
     names: Box<[SockAddrStorage]>,
     /// Point into `buffers`, which never moves.
-    pieces: Box<[libc::iovec]>,
+    _pieces: Box<[libc::iovec]>,
+    /// Point to `names` and `_pieces`, which never move either.
+    headers: Box<[libc::mmsghdr]>,
 }
 
 /// What is to be sent.
@@ -44,6 +46,10 @@ struct Incoming {
 struct Outgoing {
     bytes: Vec<u8>,
     datagrams: Vec<(SockAddr, Range<usize>)>,
+    /// For one call; empty between two.
+    pieces: Vec<libc::iovec>,
+    /// The same.
+    headers: Vec<libc::mmsghdr>,
 }
 
 /// How sending went.
@@ -91,14 +97,7 @@ impl Udp {
 
     /// Receives what is there, a batch at most. Gives how many datagrams came.
     pub(crate) fn receive(&mut self, mut take: impl FnMut(SocketAddr, Bytes)) -> io::Result<usize> {
-        let Incoming { buffers, names, pieces } = &mut self.incoming;
-        let mut headers = [EMPTY; BATCH];
-        for ((header, name), piece) in headers.iter_mut().zip(names.iter_mut()).zip(&mut **pieces) {
-            header.msg_hdr.msg_name = (&raw mut *name).cast();
-            header.msg_hdr.msg_namelen = name.size_of();
-            header.msg_hdr.msg_iov = &raw mut *piece;
-            header.msg_hdr.msg_iovlen = 1;
-        }
+        let Incoming { buffers, names, headers, _pieces } = &mut self.incoming;
         // SAFETY: every header points to a name and to a piece of the buffers, with their lengths; all outlive the call, and nobody
         // else uses them meanwhile.
         let count = unsafe {
@@ -119,12 +118,13 @@ impl Udp {
                 _ => Err(error),
             };
         };
-        for (at, header) in headers[..count].iter().enumerate() {
+        for (at, header) in headers[..count].iter_mut().enumerate() {
             let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             // SAFETY: the kernel has written a name of that length there; the copy is plain old data.
             let name = unsafe {
                 SockAddr::new(std::ptr::read(&raw const names[at]), header.msg_hdr.msg_namelen)
             };
+            header.msg_hdr.msg_namelen = names[at].size_of();
             if let Some(from) = name.as_socket().filter(|_| is_whole) {
                 let start = at * DATAGRAM_BYTES_MAX;
                 let bytes = &buffers[start..start + header.msg_len as usize];
@@ -149,27 +149,24 @@ impl Udp {
     /// Sends what was queued. What the kernel does not take is dropped: networks do the same.
     pub(crate) fn flush(&mut self) -> Sent {
         let mut sent = Sent::default();
-        let Outgoing { bytes, datagrams } = &mut self.outgoing;
+        let Outgoing { bytes, datagrams, pieces, headers } = &mut self.outgoing;
         let mut rest = &datagrams[..];
         while !rest.is_empty() {
             let (now, _) = rest.split_at(rest.len().min(BATCH));
-            let mut pieces = [NO_PIECE; BATCH];
-            let mut headers = [EMPTY; BATCH];
-            for (((to, range), piece), header) in now.iter().zip(&mut pieces).zip(&mut headers) {
-                let part = &bytes[range.clone()];
-                *piece =
-                    libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
-                header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
-                header.msg_hdr.msg_namelen = to.len();
-                header.msg_hdr.msg_iov = &raw mut *piece;
-                header.msg_hdr.msg_iovlen = 1;
-            }
-            // SAFETY: the first `now.len()` headers point to names and bytes that outlive the call; the kernel only reads them.
+            pieces.clear();
+            let parts = now.iter().map(|(_, range)| &bytes[range.clone()]);
+            pieces.extend(parts.map(|part| piece(part.as_ptr().cast_mut(), part.len())));
+            headers.clear();
+            headers.extend(now.iter().zip(pieces.iter_mut()).map(|((to, _), piece)| {
+                let name = to.as_ptr().cast_mut().cast();
+                header(name, to.len(), piece)
+            }));
+            // SAFETY: the headers point to names and bytes that outlive the call; the kernel only reads them.
             let count = unsafe {
                 libc::sendmmsg(
                     self.bound.socket.as_raw_fd(),
                     headers.as_mut_ptr(),
-                    now.len() as libc::c_uint,
+                    headers.len() as libc::c_uint,
                     libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
                 )
             };
@@ -204,21 +201,38 @@ impl Udp {
     }
 }
 
-/// Zeros are a header without anything.
-// SAFETY: all of its fields are numbers and pointers, for which zero is a value.
-const EMPTY: libc::mmsghdr = unsafe { mem::zeroed() };
-const NO_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+/// Describes bytes to the kernel, which only reads those that are sent.
+fn piece(start: *mut u8, length: usize) -> libc::iovec {
+    libc::iovec { iov_base: start.cast(), iov_len: length }
+}
+
+/// Describes a datagram to the kernel.
+fn header(
+    name: *mut libc::c_void,
+    name_bytes: libc::socklen_t,
+    piece: &mut libc::iovec,
+) -> libc::mmsghdr {
+    // SAFETY: all fields are numbers and pointers, for which zero is a value.
+    let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+    header.msg_hdr.msg_name = name;
+    header.msg_hdr.msg_namelen = name_bytes;
+    header.msg_hdr.msg_iov = piece;
+    header.msg_hdr.msg_iovlen = 1;
+    header
+}
 
 impl Incoming {
     fn new() -> Self {
         let mut buffers = vec![0; BATCH * DATAGRAM_BYTES_MAX].into_boxed_slice();
-        let piece = |buffer: &mut [u8]| libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: buffer.len(),
-        };
-        let pieces = buffers.chunks_mut(DATAGRAM_BYTES_MAX).map(piece).collect();
-        let names = (0..BATCH).map(|_| SockAddrStorage::zeroed()).collect();
-        Self { buffers, names, pieces }
+        let each = buffers.chunks_mut(DATAGRAM_BYTES_MAX);
+        let mut pieces: Box<[_]> =
+            each.map(|buffer| piece(buffer.as_mut_ptr(), buffer.len())).collect();
+        let mut names: Box<[_]> = (0..BATCH).map(|_| SockAddrStorage::zeroed()).collect();
+        let pairs = names.iter_mut().zip(&mut pieces);
+        let headers =
+            pairs.map(|(name, piece)| header((&raw mut *name).cast(), name.size_of(), piece));
+        let headers = headers.collect();
+        Self { buffers, names, _pieces: pieces, headers }
     }
 }
 

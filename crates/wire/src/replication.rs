@@ -13,7 +13,7 @@ mod fragment;
 mod tests;
 
 pub use ashlar_fastpath::replication::{HEADER_BYTES, Header};
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, take_frame};
 pub use encode::encode;
 pub use fragment::{Fragments, Reassembly};
 

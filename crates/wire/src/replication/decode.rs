@@ -53,6 +53,18 @@ pub enum DecodeError {
     Trailing,
 }
 
+/// Cuts the first frame off a datagram. What is no frame is cut off whole, for [`decode`] to refuse.
+pub fn take_frame(datagram: &mut Bytes) -> Bytes {
+    let Ok((header, body)) = Header::ref_from_prefix(datagram) else {
+        return std::mem::take(datagram);
+    };
+    let body_bytes = header.body_bytes.get() as usize;
+    if body_bytes >= body.len() {
+        return std::mem::take(datagram);
+    }
+    datagram.split_to(HEADER_BYTES + body_bytes)
+}
+
 /// A frame's header, whose checksum fits, and its body.
 pub(super) fn open(cluster: u64, bytes: &Bytes) -> Result<(Header, Bytes), DecodeError> {
     let (mut header, body) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::Foreign)?;

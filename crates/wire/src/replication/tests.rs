@@ -204,6 +204,35 @@ proptest! {
     }
 
     #[test]
+    fn frames_in_one_datagram_are_told_apart(frames in vec(frame(), 1..6)) {
+        let all: Vec<Bytes> = frames.iter().map(|frame| encoded(None, frame)).collect();
+        let mut datagram = Bytes::from(all.concat());
+        for frame in &all {
+            prop_assert_eq!(&take_frame(&mut datagram), frame);
+        }
+        prop_assert!(datagram.is_empty());
+    }
+
+    #[test]
+    fn taking_frames_off_any_bytes_comes_to_an_end_and_loses_none(bytes in vec(any::<u8>(), 0..400), lengths in vec(0_u32..100, 0..4)) {
+        // Bytes at random would never say a length that fits.
+        let mut bytes = bytes;
+        for (at, length) in lengths.iter().enumerate() {
+            if let Some(field) = bytes.get_mut(at * 100 + 20..at * 100 + 24) {
+                field.copy_from_slice(&length.to_le_bytes());
+            }
+        }
+        let mut rest = Bytes::from(bytes.clone());
+        let mut taken = Vec::new();
+        while !rest.is_empty() {
+            let frame = take_frame(&mut rest);
+            prop_assert!(!frame.is_empty());
+            taken.extend_from_slice(&frame);
+        }
+        prop_assert_eq!(taken, bytes);
+    }
+
+    #[test]
     fn parts_make_the_frame_in_any_order_and_with_copies(
         bytes in 100_usize..20_000, limit in 200_usize..2_000, order in any::<u64>(),
     ) {
