@@ -268,9 +268,9 @@ impl Loop {
             }
         });
         match received {
-            Ok(count) => {
-                self.stats.received.fetch_add(count as u64, Relaxed);
-                count == crate::udp::BATCH
+            Ok(received) => {
+                self.stats.received.fetch_add(received.datagrams, Relaxed);
+                received.calls_for_more
             }
             Err(error) => {
                 tracing::warn!(%error, "datagrams cannot be received");

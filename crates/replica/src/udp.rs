@@ -1,17 +1,26 @@
 //! Datagrams in batches: one system call for many of them, either way.
+//!
+//! Datagrams of one length for one receiver travel as a *train*: the kernel takes them through its stack once, and cuts them
+//! apart as late as it can (`UDP_SEGMENT`); trains that come are taken as one (`UDP_GRO`).
+
+mod incoming;
+mod outgoing;
+
+pub(crate) use incoming::Received;
+pub(crate) use outgoing::Sent;
 
 use bytes::Bytes;
+use incoming::Incoming;
+use outgoing::Outgoing;
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    io, mem,
+    io,
     net::SocketAddr,
     ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-/// Datagrams that one system call takes.
-pub(crate) const BATCH: usize = 64;
 /// The longest datagram that IPv4 carries.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Room in the kernel for datagrams that nobody has read, or that the network has not taken: more than all windows of a
@@ -29,35 +38,6 @@ pub(crate) struct Udp {
     bound: Bound,
     incoming: Incoming,
     outgoing: Outgoing,
-}
-
-/// Where datagrams come in.
-struct Incoming {
-    buffers: Box<[u8]>,
-    names: Box<[SockAddrStorage]>,
-    /// Point into `buffers`, which never moves.
-    _pieces: Box<[libc::iovec]>,
-    /// Point to `names` and `_pieces`, which never move either.
-    headers: Box<[libc::mmsghdr]>,
-}
-
-/// What is to be sent.
-#[derive(Default)]
-struct Outgoing {
-    bytes: Vec<u8>,
-    datagrams: Vec<(SockAddr, Range<usize>)>,
-    /// For one call; empty between two.
-    pieces: Vec<libc::iovec>,
-    /// The same.
-    headers: Vec<libc::mmsghdr>,
-}
-
-/// How sending went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    pub(crate) datagrams: u64,
-    /// Datagrams that the kernel did not take.
-    pub(crate) refused: u64,
 }
 
 impl Bound {
@@ -81,6 +61,7 @@ impl Udp {
         if set_socket_send_buffer_size_force(&socket, BUFFER_BYTES).is_err() {
             socket.set_send_buffer_size(BUFFER_BYTES)?;
         }
+        incoming::take_trains(&socket);
         socket.bind(&address.into())?;
         let address = socket.local_addr()?.as_socket();
         let address = address.expect("a socket of UDP has an address of IP");
@@ -95,90 +76,24 @@ impl Udp {
         self.bound.as_fd()
     }
 
-    /// Receives what is there, a batch at most. Gives how many datagrams came.
-    pub(crate) fn receive(&mut self, mut take: impl FnMut(SocketAddr, Bytes)) -> io::Result<usize> {
-        let Incoming { buffers, names, headers, _pieces } = &mut self.incoming;
-        // SAFETY: every header points to a name and to a piece of the buffers, with their lengths; all outlive the call, and nobody
-        // else uses them meanwhile.
-        let count = unsafe {
-            libc::recvmmsg(
-                self.bound.socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
-                // Somebody was told that an earlier datagram found no one.
-                io::ErrorKind::ConnectionRefused => Ok(0),
-                _ => Err(error),
-            };
-        };
-        for (at, header) in headers[..count].iter_mut().enumerate() {
-            let is_whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
-            // SAFETY: the kernel has written a name of that length there; the copy is plain old data.
-            let name = unsafe {
-                SockAddr::new(std::ptr::read(&raw const names[at]), header.msg_hdr.msg_namelen)
-            };
-            header.msg_hdr.msg_namelen = names[at].size_of();
-            if let Some(from) = name.as_socket().filter(|_| is_whole) {
-                let start = at * DATAGRAM_BYTES_MAX;
-                let bytes = &buffers[start..start + header.msg_len as usize];
-                take(from, Bytes::copy_from_slice(bytes));
-            }
-        }
-        Ok(count)
+    /// Receives what is there, at most what one call takes.
+    pub(crate) fn receive(&mut self, take: impl FnMut(SocketAddr, Bytes)) -> io::Result<Received> {
+        self.incoming.receive(&self.bound.socket, take)
     }
 
     /// Adds bytes that datagrams to [several](Self::queue) can be made of.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.outgoing.bytes.len();
-        self.outgoing.bytes.extend_from_slice(bytes);
-        start..self.outgoing.bytes.len()
+        self.outgoing.put(bytes)
     }
 
     /// Sends a datagram with the next [`Udp::flush`].
     pub(crate) fn queue(&mut self, to: SocketAddr, bytes: Range<usize>) {
-        self.outgoing.datagrams.push((to.into(), bytes));
+        self.outgoing.queue(to, bytes);
     }
 
     /// Sends what was queued. What the kernel does not take is dropped: networks do the same.
     pub(crate) fn flush(&mut self) -> Sent {
-        let mut sent = Sent::default();
-        let Outgoing { bytes, datagrams, pieces, headers } = &mut self.outgoing;
-        let mut rest = &datagrams[..];
-        while !rest.is_empty() {
-            let (now, _) = rest.split_at(rest.len().min(BATCH));
-            pieces.clear();
-            let parts = now.iter().map(|(_, range)| &bytes[range.clone()]);
-            pieces.extend(parts.map(|part| piece(part.as_ptr().cast_mut(), part.len())));
-            headers.clear();
-            headers.extend(now.iter().zip(pieces.iter_mut()).map(|((to, _), piece)| {
-                let name = to.as_ptr().cast_mut().cast();
-                header(name, to.len(), piece)
-            }));
-            // SAFETY: the headers point to names and bytes that outlive the call; the kernel only reads them.
-            let count = unsafe {
-                libc::sendmmsg(
-                    self.bound.socket.as_raw_fd(),
-                    headers.as_mut_ptr(),
-                    headers.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                )
-            };
-            let done = usize::try_from(count).unwrap_or_default();
-            sent.datagrams += done as u64;
-            let skipped = usize::from(done == 0);
-            sent.refused += skipped as u64;
-            rest = &rest[done + skipped..];
-        }
-        datagrams.clear();
-        bytes.clear();
-        sent
+        self.outgoing.flush(&self.bound.socket)
     }
 
     /// Datagrams that came and found the socket's buffer full.
@@ -201,39 +116,17 @@ impl Udp {
     }
 }
 
-/// Describes bytes to the kernel, which only reads those that are sent.
+/// Describes bytes to the kernel.
 fn piece(start: *mut u8, length: usize) -> libc::iovec {
     libc::iovec { iov_base: start.cast(), iov_len: length }
 }
 
-/// Describes a datagram to the kernel.
-fn header(
-    name: *mut libc::c_void,
-    name_bytes: libc::socklen_t,
-    piece: &mut libc::iovec,
-) -> libc::mmsghdr {
-    // SAFETY: all fields are numbers and pointers, for which zero is a value.
-    let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-    header.msg_hdr.msg_name = name;
-    header.msg_hdr.msg_namelen = name_bytes;
-    header.msg_hdr.msg_iov = piece;
-    header.msg_hdr.msg_iovlen = 1;
-    header
-}
-
-impl Incoming {
-    fn new() -> Self {
-        let mut buffers = vec![0; BATCH * DATAGRAM_BYTES_MAX].into_boxed_slice();
-        let each = buffers.chunks_mut(DATAGRAM_BYTES_MAX);
-        let mut pieces: Box<[_]> =
-            each.map(|buffer| piece(buffer.as_mut_ptr(), buffer.len())).collect();
-        let mut names: Box<[_]> = (0..BATCH).map(|_| SockAddrStorage::zeroed()).collect();
-        let pairs = names.iter_mut().zip(&mut pieces);
-        let headers =
-            pairs.map(|(name, piece)| header((&raw mut *name).cast(), name.size_of(), piece));
-        let headers = headers.collect();
-        Self { buffers, names, _pieces: pieces, headers }
-    }
+/// A control message with one number, as the kernel wants it in memory.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Control<T> {
+    header: libc::cmsghdr,
+    value: T,
 }
 
 #[cfg(test)]
@@ -245,6 +138,12 @@ mod tests {
     fn pair() -> (Udp, Udp) {
         let bind = || Udp::new(Udp::socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap());
         (bind(), bind())
+    }
+
+    fn all_of(udp: &mut Udp) -> Vec<(SocketAddr, Bytes)> {
+        let mut came = Vec::new();
+        while udp.receive(|from, bytes| came.push((from, bytes))).unwrap().calls_for_more {}
+        came
     }
 
     #[test]
@@ -259,12 +158,54 @@ mod tests {
             one.queue(other.bound.address(), own);
         }
         assert_eq!(one.flush(), Sent { datagrams: 103, refused: 0 });
-        let mut came = Vec::new();
-        while other.receive(|from, bytes| came.push((from, bytes))).unwrap() > 0 {}
+        let came = all_of(&mut other);
         assert_eq!(came.len(), 103);
         assert!(came.iter().all(|(from, _)| *from == one.bound.address()));
         assert_eq!((&came[2].1[..], &came[102].1[..]), (&b"shared"[..], &[99; 9][..]));
         assert_eq!(other.dropped(), 0);
+    }
+
+    #[test]
+    fn datagrams_of_any_lengths_for_any_receivers_come_as_they_were_sent() {
+        let (mut one, mut other) = pair();
+        let (mut third, _) = pair();
+        let lengths = [1_400, 1_400, 900, 1_400, 1, 1_400, 1_400, 1_400, 1_401, 0, 7, 7];
+        for turn in 0..40_usize {
+            for (place, length) in lengths.into_iter().enumerate() {
+                let bytes = one.put(&vec![(turn + place) as u8; length]);
+                let to = if place % 3 == 0 { &third } else { &other };
+                one.queue(to.bound.address(), bytes);
+            }
+        }
+        assert_eq!(one.flush(), Sent { datagrams: 480, refused: 0 });
+        let mut expected = [Vec::new(), Vec::new()];
+        for turn in 0..40_usize {
+            for (place, length) in lengths.into_iter().enumerate() {
+                expected[usize::from(place % 3 == 0)].push(vec![(turn + place) as u8; length]);
+            }
+        }
+        for (receiver, expected) in [&mut other, &mut third].into_iter().zip(expected) {
+            let came: Vec<_> = all_of(receiver).into_iter().map(|(_, bytes)| bytes).collect();
+            assert_eq!(came, expected);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_takes_no_trains_gets_single_datagrams() {
+        let (mut one, mut other) = pair();
+        // Longer than loopback's packets: the kernel cuts no such train.
+        for _ in 0..3 {
+            let long = one.put(&[1; 65_000]);
+            one.queue(other.bound.address(), long);
+        }
+        let first = one.flush();
+        assert_eq!(first.datagrams + first.refused, 3);
+        for _ in 0..2 {
+            let short = one.put(&[2; 10]);
+            one.queue(other.bound.address(), short);
+        }
+        assert_eq!(one.flush(), Sent { datagrams: 2, refused: 0 });
+        assert_eq!(all_of(&mut other).len() as u64, first.datagrams + 2);
     }
 
     #[test]
@@ -278,9 +219,7 @@ mod tests {
             one.queue(to, bytes);
             one.flush();
         }
-        let mut count = 0;
-        third.receive(|_, _| count += 1).unwrap();
+        assert_eq!(all_of(&mut third).len(), 1);
         assert!(one.receive(|_, _| unreachable!("nobody answers")).is_ok());
-        assert_eq!(count, 1);
     }
 }

@@ -1,0 +1,147 @@
+//! Datagrams that leave.
+
+use super::{Control, piece};
+use socket2::{SockAddr, Socket};
+use std::{io, mem, net::SocketAddr, ops::Range, os::fd::AsRawFd};
+
+/// Datagrams of a train, at most: what every kernel that knows trains takes.
+const TRAIN_MAX: usize = 64;
+/// Bytes of a train, at most: less than IP's longest packet.
+const TRAIN_BYTES_MAX: usize = 65_000;
+/// Trains that one system call takes: the kernel's own bound.
+const BATCH: usize = 1_024;
+
+/// How sending went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) datagrams: u64,
+    /// Datagrams that the kernel did not take.
+    pub(crate) refused: u64,
+}
+
+/// What is to be sent. All but the first two are for one call, and kept for their room.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    datagrams: Vec<(SocketAddr, Range<usize>)>,
+    /// Parts of `datagrams` that travel together.
+    trains: Vec<Range<usize>>,
+    pieces: Vec<libc::iovec>,
+    names: Vec<SockAddr>,
+    controls: Vec<Control<u16>>,
+    headers: Vec<libc::mmsghdr>,
+    /// The kernel, or the network's device, has refused a train.
+    is_single: bool,
+}
+
+impl Outgoing {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    pub(super) fn queue(&mut self, to: SocketAddr, bytes: Range<usize>) {
+        self.datagrams.push((to, bytes));
+    }
+
+    pub(super) fn flush(&mut self, socket: &Socket) -> Sent {
+        self.couple();
+        self.describe();
+        let mut sent = Sent::default();
+        let mut done = 0;
+        while done < self.headers.len() {
+            let batch = &mut self.headers[done..];
+            // SAFETY: the headers point to names, controls and bytes that stay where they are until the call has returned; the
+            // kernel only reads them.
+            let count = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    batch.as_mut_ptr(),
+                    batch.len().min(BATCH) as libc::c_uint,
+                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                )
+            };
+            let count = usize::try_from(count).unwrap_or_default();
+            sent.datagrams += datagrams_of(&self.trains[done..done + count]);
+            if count == 0 {
+                let refused = datagrams_of(&self.trains[done..=done]);
+                sent.refused += refused;
+                // What the kernel cannot cut, it says with either of these.
+                let error = io::Error::last_os_error().raw_os_error();
+                self.is_single |= refused > 1 && matches!(error, Some(libc::EIO | libc::EINVAL));
+            }
+            done += count.max(1);
+        }
+        self.datagrams.clear();
+        self.bytes.clear();
+        sent
+    }
+
+    /// Finds the trains. Datagrams for one receiver stay in their order.
+    fn couple(&mut self) {
+        self.datagrams.sort_unstable_by_key(|(to, bytes)| (*to, bytes.start, bytes.end));
+        self.trains.clear();
+        let mut first = 0;
+        while let Some((to, bytes)) = self.datagrams.get(first) {
+            let segment = bytes.len();
+            let (mut last, mut train_bytes) = (first, segment);
+            // A shorter one can only be the last.
+            while let Some((next_to, next)) = self.datagrams.get(last + 1)
+                && !self.is_single
+                && next_to == to
+                && self.datagrams[last].1.len() == segment
+                && (1..=segment).contains(&next.len())
+                && train_bytes + next.len() <= TRAIN_BYTES_MAX
+                && last + 1 - first < TRAIN_MAX
+            {
+                last += 1;
+                train_bytes += next.len();
+            }
+            self.trains.push(first..last + 1);
+            first = last + 1;
+        }
+    }
+
+    /// Describes the trains to the kernel.
+    fn describe(&mut self) {
+        let Self { bytes, datagrams, trains, pieces, names, controls, headers, .. } = self;
+        pieces.clear();
+        let parts = datagrams.iter().map(|(_, range)| &bytes[range.clone()]);
+        pieces.extend(parts.map(|part| piece(part.as_ptr().cast_mut(), part.len())));
+        names.clear();
+        names.extend(trains.iter().map(|train| SockAddr::from(datagrams[train.start].0)));
+        controls.clear();
+        controls.extend(trains.iter().map(|train| segment_control(datagrams[train.start].1.len())));
+        headers.clear();
+        let each = trains.iter().zip(names).zip(controls);
+        headers.extend(each.map(|((train, name), control)| {
+            // SAFETY: numbers and pointers, for which zero is a value.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = name.len();
+            header.msg_hdr.msg_iov = &raw mut pieces[train.start];
+            header.msg_hdr.msg_iovlen = train.len();
+            if train.len() > 1 {
+                header.msg_hdr.msg_control = (&raw mut *control).cast();
+                header.msg_hdr.msg_controllen = size_of_val(control);
+            }
+            header
+        }));
+    }
+}
+
+fn datagrams_of(trains: &[Range<usize>]) -> u64 {
+    trains.iter().map(ExactSizeIterator::len).sum::<usize>() as u64
+}
+
+/// Tells the kernel the length of a train's datagrams.
+fn segment_control(segment: usize) -> Control<u16> {
+    let value_at = mem::offset_of!(Control<u16>, value);
+    let header = libc::cmsghdr {
+        cmsg_len: value_at + size_of::<u16>(),
+        cmsg_level: libc::SOL_UDP,
+        cmsg_type: libc::UDP_SEGMENT,
+    };
+    Control { header, value: u16::try_from(segment).expect("a datagram's length has 16 bits") }
+}
