@@ -6,14 +6,9 @@ use ashlar_wire::replication::{
     Epoch, Found, Frame, Read, ReadAnswer, Reassembly, Scope, decode, take_frame,
 };
 use bytes::Bytes;
+use foldhash::HashMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::{
-    collections::{BTreeMap, HashMap},
-    io,
-    net::SocketAddr,
-    os::fd::AsFd,
-    time::Instant,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, os::fd::AsFd, time::Instant};
 
 /// Sessions with one group. Nothing happens but in [`Clients::poll`].
 ///

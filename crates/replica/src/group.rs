@@ -3,7 +3,8 @@
 use crate::{Beginning, GroupConfig, GroupStats, Role, io::Io, node::StartError, writer::Writer};
 use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start, Status};
 use ashlar_wire::replication::{Epoch, Found, Frame, Read, Scope};
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use foldhash::{HashMap, HashMapExt};
+use std::{net::SocketAddr, sync::Arc};
 
 /// Clients whose addresses are remembered, at most: who is forgotten asks again.
 const CLIENTS_MAX: usize = 1 << 17;

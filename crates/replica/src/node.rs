@@ -11,6 +11,7 @@ use crate::{
     writer::{Finished, Writer},
 };
 use ashlar_wire::replication::{DecodeError, HEADER_BYTES, Reassembly, decode, take_frame};
+use foldhash::{HashMap, HashMapExt};
 use rustix::{
     event::{
         EventfdFlags, Timespec,
@@ -20,7 +21,6 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
 };
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
     os::fd::OwnedFd,

@@ -4,17 +4,22 @@
 
 use crate::ClientId;
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use foldhash::{HashMap, HashMapExt};
+use std::collections::VecDeque;
 
 /// Requests of one session that may wait for their results to be acknowledged.
 pub const OUTSTANDING_MAX: u64 = 64;
 
+/// Uses that are remembered beyond twice the number of sessions, before stale ones are cleared away.
+const STALE_MAX: usize = 64;
+
 /// The sessions of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Sessions {
     sessions: HashMap<ClientId, Session>,
-    /// Clients by the place of their last entry: the first one is the next to be evicted.
-    by_use: BTreeMap<u64, ClientId>,
+    /// Uses of sessions, by their entries' places, in their order. All but the last of a session are stale: the first
+    /// that is not names the next session to be evicted.
+    uses: VecDeque<(u64, ClientId)>,
     /// Beyond, the session that was used least recently ends.
     count_max: usize,
 }
@@ -41,15 +46,27 @@ pub enum Known {
     Executed(Bytes),
     /// It was executed, and its result was acknowledged.
     Acknowledged,
-    /// It was not executed.
-    New,
+    /// It was not executed; the last one of its session that was.
+    New {
+        /// Its number.
+        executed: u64,
+    },
 }
+
+impl PartialEq for Sessions {
+    /// How uses are remembered does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.sessions, self.count_max) == (&other.sessions, other.count_max)
+    }
+}
+
+impl Eq for Sessions {}
 
 impl Sessions {
     /// No session. At most `count_max` will be kept.
     pub fn new(count_max: usize) -> Self {
         assert!(count_max > 0, "room for a session");
-        Self { sessions: HashMap::new(), by_use: BTreeMap::new(), count_max }
+        Self { sessions: HashMap::new(), uses: VecDeque::new(), count_max }
     }
 
     /// How many there are.
@@ -71,7 +88,8 @@ impl Sessions {
     pub fn lookup(&self, client: ClientId, begun_op: u64, number: u64) -> Known {
         let session = self.sessions.get(&client).filter(|session| session.begun_op == begun_op);
         let Some(session) = session else { return Known::NoSession };
-        let Some(back) = session.executed.checked_sub(number) else { return Known::New };
+        let executed = session.executed;
+        let Some(back) = executed.checked_sub(number) else { return Known::New { executed } };
         let index = session.results.len().checked_sub(back as usize + 1);
         match index.and_then(|index| session.results.get(index)) {
             Some(result) => Known::Executed(result.clone()),
@@ -79,25 +97,17 @@ impl Sessions {
         }
     }
 
-    /// The last request of a client that was executed; none without a session.
-    pub fn executed(&self, client: ClientId) -> Option<u64> {
-        self.sessions.get(&client).map(|session| session.executed)
-    }
-
     /// Begins a session at `op`, unless the client has one, and gives the client whose session ends for it.
     pub fn register(&mut self, client: ClientId, op: u64) -> Option<ClientId> {
-        if self.sessions.contains_key(&client) {
-            self.touch(client, op);
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.used_op = op;
+            self.used(client, op);
             return None;
         }
-        let evicted = (self.sessions.len() >= self.count_max).then(|| {
-            let (_, evicted) = self.by_use.pop_first().expect("the table is full");
-            self.sessions.remove(&evicted);
-            evicted
-        });
+        let evicted = (self.sessions.len() >= self.count_max).then(|| self.evict());
         let results = VecDeque::new();
         self.sessions.insert(client, Session { begun_op: op, used_op: op, executed: 0, results });
-        self.by_use.insert(op, client);
+        self.used(client, op);
         evicted
     }
 
@@ -114,8 +124,8 @@ impl Sessions {
         op: u64,
         result: Bytes,
     ) {
-        self.touch(client, op);
         let session = self.sessions.get_mut(&client).expect("the session was looked up");
+        session.used_op = op;
         assert_eq!(number, session.executed + 1, "requests are executed in their order");
         session.executed = number;
         session.results.push_back(result);
@@ -123,18 +133,33 @@ impl Sessions {
         while session.results.len() as u64 > kept {
             session.results.pop_front();
         }
+        self.used(client, op);
     }
 
-    fn touch(&mut self, client: ClientId, op: u64) {
-        let session = self.sessions.get_mut(&client).expect("the session was looked up");
-        self.by_use.remove(&session.used_op);
-        session.used_op = op;
-        self.by_use.insert(op, client);
+    /// Remembers a use.
+    fn used(&mut self, client: ClientId, op: u64) {
+        self.uses.push_back((op, client));
+        if self.uses.len() > 2 * self.sessions.len() + STALE_MAX {
+            let sessions = &self.sessions;
+            self.uses.retain(|(op, client)| is_last(sessions, *op, *client));
+        }
+    }
+
+    /// Ends the session that was used least recently.
+    fn evict(&mut self) -> ClientId {
+        loop {
+            let (op, client) = self.uses.pop_front().expect("every session was used");
+            if is_last(&self.sessions, op, client) {
+                self.sessions.remove(&client);
+                return client;
+            }
+        }
     }
 
     /// For a snapshot: every session, in the order of their last use.
     pub fn iter(&self) -> impl Iterator<Item = (ClientId, [u64; 3], impl Iterator<Item = &Bytes>)> {
-        self.by_use.iter().map(|(used_op, client)| {
+        let last = self.uses.iter().filter(|(op, client)| is_last(&self.sessions, *op, *client));
+        last.map(|(used_op, client)| {
             let session = &self.sessions[client];
             let numbers = [session.begun_op, *used_op, session.executed];
             (*client, numbers, session.results.iter())
@@ -145,15 +170,20 @@ impl Sessions {
     /// be one.
     pub fn restore(&mut self, client: ClientId, numbers: [u64; 3], results: Vec<Bytes>) -> bool {
         let [begun_op, used_op, executed] = numbers;
-        let follows = self.by_use.last_key_value().is_none_or(|(last, _)| *last < used_op);
+        let follows = self.uses.back().is_none_or(|(last, _)| *last < used_op);
         let fits = results.len() as u64 <= OUTSTANDING_MAX.min(executed) && begun_op <= used_op;
         if !follows || !fits || self.sessions.len() >= self.count_max {
             return false;
         }
         let session = Session { begun_op, used_op, executed, results: results.into() };
-        self.by_use.insert(used_op, client);
+        self.uses.push_back((used_op, client));
         self.sessions.insert(client, session).is_none()
     }
+}
+
+/// Whether a use is the last one of its session.
+fn is_last(sessions: &HashMap<ClientId, Session>, op: u64, client: ClientId) -> bool {
+    sessions.get(&client).is_some_and(|session| session.used_op == op)
 }
 
 #[cfg(test)]
@@ -175,7 +205,8 @@ mod tests {
         assert_eq!(sessions.register(client(1), 1), None);
         assert_eq!((sessions.begun(client(1)), sessions.begun(client(2))), (Some(1), None));
         for (number, op) in [(1, 2), (2, 5), (3, 6)] {
-            assert_eq!(sessions.lookup(client(1), 1, number), Known::New);
+            let executed = number - 1;
+            assert_eq!(sessions.lookup(client(1), 1, number), Known::New { executed });
             sessions.note(client(1), number, 0, op, result("old"));
         }
         sessions.note(client(1), 4, 2, 7, result("new"));
@@ -193,8 +224,26 @@ mod tests {
         sessions.note(client(1), 1, 0, 3, result("r"));
         assert_eq!(sessions.register(client(3), 4), Some(client(2)));
         assert_eq!(sessions.register(client(1), 5), None, "it has one");
-        assert_eq!(sessions.executed(client(1)), Some(1));
+        assert_eq!(sessions.lookup(client(1), 1, 2), Known::New { executed: 1 });
         assert_eq!(sessions.lookup(client(2), 2, 1), Known::NoSession);
+    }
+
+    #[test]
+    fn uses_that_are_stale_are_cleared_away_and_change_nothing() {
+        let mut sessions = Sessions::new(3);
+        for number in 1..=3 {
+            sessions.register(client(number), number);
+        }
+        for number in 1..=1_000 {
+            let op = 10 + 2 * number;
+            sessions.note(client(2), number, number - 1, op, result("r"));
+            sessions.note(client(1), number, number - 1, op + 1, result("r"));
+            assert!(sessions.uses.len() <= 2 * 3 + STALE_MAX);
+        }
+        let order: Vec<_> = sessions.iter().map(|(client, ..)| client.0).collect();
+        assert_eq!(order, [3, 2, 1]);
+        assert_eq!(sessions.register(client(4), 9_000), Some(client(3)));
+        assert_eq!(sessions.register(client(5), 9_001), Some(client(2)));
     }
 
     #[test]

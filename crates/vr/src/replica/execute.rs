@@ -59,9 +59,9 @@ impl<S: Service> Replica<S> {
         self.executed_for(client, number);
         match self.sessions.lookup(client, *session, number) {
             Known::NoSession => return self.reply(client, number, Answer::NoSession),
-            Known::New if self.sessions.executed(client) == Some(number - 1) => {}
+            Known::New { executed } if executed == number - 1 => {}
             // It is in the log twice, or its predecessor is not.
-            Known::New | Known::Executed(_) | Known::Acknowledged => return,
+            Known::New { .. } | Known::Executed(_) | Known::Acknowledged => return,
         }
         let begins = Reconfiguration::of(&entry.request);
         let result = match (kind, &begins) {

@@ -12,7 +12,7 @@ use crate::{
     Entry, EpochStart, Message, Mode, OPERATION_BYTES_MAX, Promise, Service, View,
     replica::leader::piece,
 };
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 /// What a log is fetched for.
 #[derive(Clone, Debug, PartialEq, Eq)]

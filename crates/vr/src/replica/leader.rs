@@ -7,10 +7,8 @@ use crate::{
     ClientId, Entry, Kind, Known, Members, Message, Mode, OUTSTANDING_MAX, Request, Service, View,
 };
 use bytes::Bytes;
-use std::{
-    collections::{HashMap, VecDeque},
-    net::SocketAddr,
-};
+use foldhash::{HashMap, HashMapExt};
+use std::{collections::VecDeque, net::SocketAddr};
 
 /// Messages that may be under way to one backup.
 const FLIGHT_MAX: usize = 64;
@@ -148,7 +146,9 @@ impl<S: Service> Replica<S> {
         self.now_us = now_us;
         let Request { client, session, number, acknowledged, kind, .. } = request;
         let taken = leading.taken.get(&client).copied();
-        if let Some(begun_op) = self.sessions.begun(client).filter(|_| kind == Kind::Register) {
+        if kind == Kind::Register
+            && let Some(begun_op) = self.sessions.begun(client)
+        {
             let result = Bytes::copy_from_slice(&begun_op.to_le_bytes());
             return self.answer(client, 0, Answer::Executed(result));
         }
@@ -162,8 +162,7 @@ impl<S: Service> Replica<S> {
             Known::NoSession if taken.is_some() => return,
             Known::NoSession if kind == Kind::Register => return,
             Known::NoSession => return self.answer(client, number, Answer::NoSession),
-            Known::New => {
-                let executed = self.sessions.executed(client).unwrap_or(0);
+            Known::New { executed } => {
                 let is_next = number == taken.unwrap_or(executed) + 1;
                 let has_room = number <= acknowledged.saturating_add(OUTSTANDING_MAX);
                 if !is_next || !has_room || acknowledged >= number || kind == Kind::Register {
