@@ -102,7 +102,7 @@ struct VrArgs {
     /// acknowledge-anything, hide-holes, forget-tail, read-anywhere, repeat-in-new-session,
     /// renumber-requests, view-of-last-entry, acknowledge-after-leaving, count-twice, commit-early,
     /// truncate-then-fetch, tear-install, give-up-holes, speak-while-recovering, long-leases,
-    /// different-bounds, forget-members or early-epoch
+    /// different-bounds, forget-members, early-epoch or fetch-anew
     #[arg(long, value_name = "NAME")]
     sabotage: Option<vr::Sabotage>,
 }

@@ -3,11 +3,12 @@
 use super::{
     Sabotage,
     world::{Checked, Event, World},
+    writer::Writer,
 };
 use crate::linearizability::register::{self, Condition, Outcome};
 use ashlar_vr::{
     Client as Session, ClientId, ClientOutput, Kind, ReadAnswer, ReadId, Replica, Reply, Request,
-    kv::{Change, Changed, Found},
+    kv::{Change, Changed, Found, KeyValue},
 };
 use bytes::Bytes;
 use std::{collections::HashMap, net::SocketAddr};
@@ -33,6 +34,15 @@ pub(super) struct Client {
     seen: HashMap<u64, Option<u64>>,
     /// It waits until it begins the next operation.
     is_thinking: bool,
+    /// It writes all the time, and does nothing else.
+    pub(super) writer: Option<Writer>,
+}
+
+impl Client {
+    /// One that writes all the time.
+    pub(super) fn writer(keys: usize) -> Self {
+        Self { writer: Some(Writer::new(keys)), ..Self::default() }
+    }
 }
 
 /// What a client did, and what it was told.
@@ -65,6 +75,9 @@ fn value_of(bytes: &Bytes) -> u64 {
 impl World {
     /// A client begins its next operation.
     pub(super) fn client_begins(&mut self, client: usize) -> Checked {
+        if let Some(load) = self.plan.load.filter(|_| self.clients[client].writer.is_some()) {
+            return self.write_on(client, load);
+        }
         self.clients[client].is_thinking = false;
         if self.operations_left == 0 {
             return Ok(());
@@ -126,6 +139,13 @@ impl World {
     }
 
     fn make_request(&mut self, client: usize, place: usize, change: &Change) {
+        if let Some(number) = self.submit(client, change) {
+            self.clients[client].open.insert(number, place);
+        }
+    }
+
+    /// Gives a change to a client's session, which it begins if there is none; says its number, if there is room.
+    pub(super) fn submit(&mut self, client: usize, change: &Change) -> Option<u64> {
         let now_us = self.queue.now_us();
         let members = self.members();
         let id = ClientId(self.random.below(u64::MAX));
@@ -134,17 +154,19 @@ impl World {
             at.id = id.0;
             Session::new(now_us, id, members, WAIT_US)
         });
-        if !session.has_room() {
-            return;
-        }
-        let number = session.request(now_us, Kind::Operation, change.encode());
-        at.open.insert(number, place);
+        session.has_room().then(|| session.request(now_us, Kind::Operation, change.encode()))
     }
 
     /// The members of the latest epoch that anybody is in.
     pub(super) fn members(&self) -> Vec<SocketAddr> {
         let latest = self.replicas().map(Replica::configuration).max_by_key(|group| group.epoch());
         latest.map_or(self.first_configuration.members().to_vec(), |group| group.members().to_vec())
+    }
+
+    /// Who leads the latest view.
+    pub(super) fn leading(&self) -> Option<&Replica<KeyValue>> {
+        let leaders = self.replicas().filter(|replica| replica.is_leader());
+        leaders.max_by_key(|leader| leader.view())
     }
 
     fn begin_read(&mut self, client: usize) {
@@ -160,9 +182,7 @@ impl World {
 
     /// Notes what a key has when everything is at rest.
     pub(super) fn read_at_rest(&mut self, key: u64) {
-        let leaders = self.replicas().filter(|replica| replica.is_leader());
-        let leader = leaders.max_by_key(|leader| leader.view());
-        let found = leader.expect("somebody leads").service().get(&key_bytes(key));
+        let found = self.leading().expect("somebody leads").service().get(&key_bytes(key));
         let what = register::Operation::Read(found.value.as_ref().map(value_of));
         let place = self.new_operation(0, key, what);
         let stamp = self.stamp();
@@ -281,6 +301,9 @@ impl World {
                 ClientOutput::Send { to, request } => {
                     self.send_request(self.party_of(client), to, &request)
                 }
+                ClientOutput::Done { number, result } if self.clients[client].writer.is_some() => {
+                    self.put_is_done(client, number, &result)?;
+                }
                 ClientOutput::Done { number, result } => self.done(client, number, &result),
                 ClientOutput::SessionLost { .. } => self.lose_session(client),
             }
@@ -313,7 +336,7 @@ impl World {
         let is_operator = self.operator.is_client(reply.client);
         let Some(party) = to
             .map(|client| self.party_of(client))
-            .or(is_operator.then(|| self.plan.hosts() + self.plan.clients))
+            .or(is_operator.then(|| self.plan.hosts() + self.plan.clients()))
         else {
             return;
         };
@@ -332,20 +355,22 @@ impl World {
 
     /// A reply arrives.
     pub(super) fn take_reply(&mut self, client: usize, reply: Reply) -> Checked {
-        let (now_us, members) = (self.queue.now_us(), self.members());
+        let now_us = self.queue.now_us();
         let Some(session) = self.clients[client].session.as_mut() else { return Ok(()) };
         session.handle_reply(now_us, reply);
-        let _ = members;
         self.pump_client(client)
     }
 
     /// A client's timeout may be due.
     pub(super) fn client_timeout(&mut self, client: usize) -> Checked {
-        let (now_us, members) = (self.queue.now_us(), self.members());
-        let Some(session) = self.clients[client].session.as_mut() else { return Ok(()) };
-        if session.poll_timeout().is_none_or(|at_us| at_us > now_us) {
+        let now_us = self.queue.now_us();
+        let is_due =
+            |session: &Session| session.poll_timeout().is_some_and(|at_us| at_us <= now_us);
+        if !self.clients[client].session.as_ref().is_some_and(is_due) {
             return Ok(());
         }
+        let members = self.members();
+        let Some(session) = self.clients[client].session.as_mut() else { return Ok(()) };
         if session.members() != members {
             session.set_members(members);
         }
@@ -401,6 +426,10 @@ impl World {
         self.record(|| format!("client {client} loses its session"));
         self.coverage.sessions_lost += 1;
         self.clients[client].session = None;
+        if let Some(writer) = &mut self.clients[client].writer {
+            self.coverage.changes_unknown += writer.lose_session();
+            return;
+        }
         let mut open: Vec<_> = self.clients[client].open.drain().collect();
         open.sort_unstable();
         for (_, place) in open {
@@ -418,6 +447,7 @@ impl World {
     /// Whether a client waits for nothing and begins nothing.
     pub(super) fn is_idle(&self, client: usize) -> bool {
         let at = &self.clients[client];
-        at.open.is_empty() && at.reading.is_none() && self.operations_left == 0
+        let has_written = at.writer.as_ref().is_none_or(Writer::is_idle);
+        has_written && at.open.is_empty() && at.reading.is_none() && self.operations_left == 0
     }
 }

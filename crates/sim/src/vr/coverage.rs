@@ -11,6 +11,8 @@ counts! {
     changes_done,
     /// Changes whose outcome no client learned.
     changes_unknown,
+    /// Puts of clients that write all the time that were answered.
+    puts_done,
     /// Reads that were answered.
     reads_done,
     /// Reads that nobody answered, or that a replica could not answer.

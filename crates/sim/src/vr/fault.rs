@@ -81,7 +81,7 @@ impl World {
     }
 
     fn parties(&self) -> usize {
-        self.plan.hosts() + self.plan.clients + 1
+        self.plan.hosts() + self.plan.clients() + 1
     }
 
     fn leader(&self) -> Option<usize> {

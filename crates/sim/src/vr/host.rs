@@ -6,7 +6,8 @@ use super::{
 };
 use crate::disk::{Contents, Disk, Survivors, WriteId};
 use ashlar_vr::{
-    Entry, Message, Mode, Output, Promise, Replica, Restored, Start, Status, Write, kv::KeyValue,
+    Entry, Message, Mode, Output, Promise, Replica, Restored, Start, Status, View, Write,
+    kv::KeyValue,
 };
 use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -84,6 +85,8 @@ pub(super) struct Host {
     is_recovering: bool,
     /// For a defect: the promise that the first process made.
     pub(super) first_promise: Option<Promise>,
+    /// For a defect: the view whose log it fetches, and the place up to which it does.
+    pub(super) fetches: (View, u64),
 }
 
 impl Host {
@@ -101,6 +104,7 @@ impl Host {
             timeout_us: None,
             is_recovering: false,
             first_promise: None,
+            fetches: (View::default(), 0),
         }
     }
 

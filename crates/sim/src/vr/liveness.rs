@@ -1,11 +1,15 @@
 //! The end of a run: without faults, everything comes to rest.
 
+use super::plan::Plan;
 use super::world::{Checked, Event, World};
-use ashlar_vr::Status;
+use ashlar_vr::{Mode, Replica, Status};
 
 /// Between two looks, in microseconds.
 const TICK_US: u64 = 100_000;
-/// The world must have come to rest by then, in microseconds after the last fault.
+/// How long a member is away that falls behind while clients write.
+const AWAY_US: std::ops::Range<u64> = 300_000..2_000_000;
+/// All members must follow a leader that goes on within that time of the last fault, and then the world must come to
+/// rest within it, in microseconds.
 const REST_US: u64 = 30_000_000;
 
 impl World {
@@ -19,24 +23,79 @@ impl World {
             self.hosts[host].slow_until_us = 0;
             self.start(host)?;
         }
-        for client in 0..self.clients.len() {
+        for client in 0..self.plan.clients {
             self.queue.push_after(0, Event::ClientBegins { client });
         }
+        self.rests_by_us = self.queue.now_us() + REST_US;
         self.queue.push_after(TICK_US, Event::LivenessTick);
         Ok(())
     }
 
     /// Has the world come to rest?
     pub(super) fn liveness_tick(&mut self) -> Checked {
-        let waiting = self.waiting();
-        let Some(waiting) = waiting else {
-            return self.read_last();
-        };
-        if self.queue.now_us() > self.plan.safety_us + REST_US {
-            return Err(self.violation("liveness", waiting));
+        let waiting = if self.has_followed { self.waiting() } else { self.lagging() };
+        match waiting {
+            Some(waiting) if self.queue.now_us() > self.rests_by_us => {
+                return Err(self.violation("liveness", waiting));
+            }
+            None if self.has_followed => return self.read_last(),
+            Some(_) => {}
+            None if self.stragglers_left > 0 => self.lose_sight_of_a_member(),
+            None => {
+                self.record(|| "all members follow; writers end".to_owned());
+                self.has_followed = true;
+                self.rests_by_us = self.queue.now_us() + REST_US;
+            }
         }
         self.queue.push_after(TICK_US, Event::LivenessTick);
         Ok(())
+    }
+
+    /// A member, mostly the leader, is out of reach, or dead, for so long that it has much to fetch.
+    fn lose_sight_of_a_member(&mut self) {
+        self.stragglers_left -= 1;
+        let members = self.members();
+        if Plan::failures_max(members.len()) == 0 {
+            return;
+        }
+        let leader = self.leading().and_then(Replica::leader);
+        let any = *self.random.pick(&members);
+        let member = leader.filter(|_| self.random.chance(0.7)).unwrap_or(any);
+        let host = self.host_at(member).expect("members are hosts");
+        let away_us = self.random.range(AWAY_US);
+        self.away_until_us = self.queue.now_us() + away_us;
+        self.rests_by_us = self.away_until_us + REST_US;
+        self.to_follow = None;
+        let is_durable = self.plan.options.mode == Mode::Durable;
+        if self.random.chance(0.3) && (is_durable || self.may_lose_memory(host)) {
+            self.stop(host, is_durable);
+            self.queue.push_after(away_us, Event::Start { host });
+        } else {
+            self.network.isolate(host, true, true);
+            self.queue.push_after(away_us, Event::NetworkHeals);
+        }
+    }
+
+    /// Who does not follow, while clients write.
+    fn lagging(&mut self) -> Option<String> {
+        if self.queue.now_us() < self.away_until_us {
+            return Some("a member is away".to_owned());
+        }
+        let known = self.replicas().map(Replica::commit).max().unwrap_or(0);
+        let to_follow = *self.to_follow.get_or_insert(known);
+        let view = self.leading().map(Replica::view);
+        let is_behind = |replica: &Replica<_>| {
+            let is_in_view = replica.status() == Status::Normal && Some(replica.view()) == view;
+            !is_in_view || replica.executed() < to_follow
+        };
+        let mut members = self.members().into_iter();
+        let host = members.find_map(|address| {
+            let host = self.host_at(address).expect("members are hosts");
+            self.hosts[host].replica.as_ref().is_none_or(is_behind).then_some(host)
+        })?;
+        let at = self.hosts[host].replica.as_ref();
+        let at = at.map(|replica| (replica.status(), replica.view(), replica.executed()));
+        Some(format!("host {host} is at {at:?} and should follow {view:?} up to {to_follow}"))
     }
 
     /// What keeps the world from rest.
@@ -53,7 +112,7 @@ impl World {
         if self.operator.is_busy() {
             return Some("the operator waits".to_owned());
         }
-        if !self.replicas().any(ashlar_vr::Replica::is_leader) {
+        if !self.replicas().any(Replica::is_leader) {
             return Some("nobody leads".to_owned());
         }
         let members = self.members();

@@ -63,7 +63,7 @@ impl World {
     }
 
     fn pump_operator(&mut self) -> Checked {
-        let party = self.plan.hosts() + self.plan.clients;
+        let party = self.plan.hosts() + self.plan.clients();
         while let Some((_, client)) = self.operator.client.as_mut()
             && let Some(output) = client.poll_output()
         {

@@ -17,7 +17,13 @@ const SPARES_MAX: u64 = 3;
 const CLIENTS_MAX: u64 = 6;
 /// The most operations: a history must stay short enough to be judged.
 const OPERATIONS_MAX: u64 = 240;
+/// What writers put before faults end, if they are answered.
+const PUTS: std::ops::Range<u64> = 2_000..24_000;
+/// More than a put takes in a log besides its value.
+const PUT_BYTES: usize = 128;
 
+/// Writers that are slower than this are not made slower when a run is made smaller, in microseconds.
+const THINK_US_MAX: u64 = 1_000_000;
 /// More faults than strike in nearly all runs.
 const STRIKES_GUESS: u64 = 256;
 /// By so much the safety phase is cut when a run is made smaller, in microseconds.
@@ -27,6 +33,10 @@ const SAFETY_GRAIN_US: u64 = 50_000;
 const RESTLESS_ONE_IN: u64 = 5;
 /// Which ones: none of those that failed before there were any (`seeds/vr.txt`), so that they keep their meaning.
 const RESTLESS: u64 = 3;
+/// Of so many seeds one is busy: clients write all the time, until all members follow a leader that goes on.
+const BUSY_ONE_IN: u64 = 11;
+/// Which ones: again, none of those that failed before.
+const BUSY: u64 = 4;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +94,41 @@ impl Fault {
     ];
 }
 
+/// Clients that write all the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) writers: usize,
+    /// Keys of each.
+    pub(crate) keys: usize,
+    /// The longest value.
+    pub(crate) value_bytes: usize,
+    /// Puts that a writer has open at once.
+    pub(crate) depth: u64,
+    /// So many members fall behind once more, one after the other, when faults have ended.
+    pub(crate) stragglers: u64,
+    /// Between two puts of a writer, in microseconds, while there are faults or stragglers are away.
+    pub(crate) think_us: u64,
+    /// … and when they are back: few enough that who fetches a log at that pace reaches its end.
+    pub(crate) calm_think_us: u64,
+}
+
+impl Load {
+    /// Those that are a little lighter in one respect.
+    fn lighter(&self) -> Vec<Self> {
+        let mut lighter = with_less(self, self.writers as u64, 1, |load, count| {
+            load.writers = count as usize;
+        });
+        lighter.extend(with_less(self, self.stragglers, 0, |load, count| load.stragglers = count));
+        lighter.extend(with_less(self, self.keys as u64, 1, |load, count| {
+            load.keys = count as usize;
+        }));
+        lighter.extend(with_less(self, self.depth, 1, |load, depth| load.depth = depth));
+        let slower = Self { think_us: 2 * self.think_us, ..*self };
+        lighter.extend((self.think_us < THINK_US_MAX).then_some(slower));
+        lighter
+    }
+}
+
 /// What a seed decides.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -97,6 +142,8 @@ pub(crate) struct Plan {
     pub(crate) depth: u64,
     pub(crate) keys: u64,
     pub(crate) operations: u64,
+    /// Other clients, whose operations are not judged one by one.
+    pub(crate) load: Option<Load>,
     /// Of a hundred operations so many are reads.
     pub(crate) reads_percent: u64,
     /// Between two operations of a client, in microseconds.
@@ -125,7 +172,43 @@ impl Plan {
             plan.think_us = random.magnitude(5_000..400_000);
             plan.operations = random.range(OPERATIONS_MAX / 2..OPERATIONS_MAX);
         }
+        if seed % BUSY_ONE_IN == BUSY {
+            plan.make_busy(random);
+        }
         plan
+    }
+
+    /// Logs outgrow what is kept of them, and yet last for as long as a snapshot is on its way.
+    fn make_busy(&mut self, random: &mut Random) {
+        let writers = random.range(1..5) as usize;
+        let keys = random.range(1..9) as usize;
+        let value_bytes = random.magnitude(16..1_024) as usize;
+        let depth = random.magnitude(1..64);
+        let puts = random.magnitude(PUTS);
+        let entry_bytes = value_bytes + PUT_BYTES;
+        let latency_us = random.magnitude(100..2_000);
+        self.network.latency_us = latency_us..latency_us * 2;
+        let options = &mut self.options;
+        options.resend_us = random.magnitude(1_000..4_000);
+        options.batch_entries_max = random.magnitude(2..32) as usize;
+        options.batch_bytes_max = random.magnitude(512..8_192) as usize;
+        options.window_entries = options.batch_entries_max as u64 * random.range(1..8);
+        options.window_bytes = options.batch_bytes_max * random.range(1..8) as usize;
+        options.part_bytes = random.magnitude(1_024..8_192) as usize;
+        options.sessions_max = options.sessions_max.max(self.clients + writers + 1);
+        let results = depth as usize + keys;
+        let parts = (writers * results * entry_bytes).div_ceil(options.part_bytes);
+        options.log_bytes_max = 2 * options.window_bytes
+            + parts * options.batch_bytes_max * random.magnitude(1..16) as usize;
+        assert!(options.is_consistent(), "{options:?}");
+        // A batch is fetched, and written, in about that time; a quarter of it may be added meanwhile.
+        let round_us = 4 * self.network.latency_us.end + 2 * self.sync.usual_us.end;
+        let batch = options.batch_entries_max.min(options.batch_bytes_max / entry_bytes).max(1);
+        let calm_think_us = 8 * round_us * writers as u64 / batch as u64 + 1;
+        let stragglers = random.range(1..4);
+        let think_us = 2 * self.safety_us * writers as u64 / puts;
+        self.load =
+            Some(Load { writers, keys, value_bytes, depth, stragglers, think_us, calm_think_us });
     }
 
     fn draw(random: &mut Random) -> Self {
@@ -157,6 +240,7 @@ impl Plan {
             depth: random.range(1..5),
             keys: random.range(1..4),
             operations: random.magnitude(20..OPERATIONS_MAX),
+            load: None,
             reads_percent: random.below(70),
             think_us: random.magnitude(10..50_000),
             faults,
@@ -170,6 +254,11 @@ impl Plan {
     /// Members and others.
     pub(crate) fn hosts(&self) -> usize {
         self.members + self.spares
+    }
+
+    /// All clients: writers have the last places.
+    pub(crate) fn clients(&self) -> usize {
+        self.clients + self.load.map_or(0, |load| load.writers)
     }
 
     /// So many of `members` may be lost at one time.
@@ -206,6 +295,11 @@ fn draw_options(random: &mut Random) -> Options {
 impl Shrink for Plan {
     fn smaller(&self) -> Vec<Self> {
         let mut smaller = self.with_fewer_faults();
+        if let Some(load) = self.load {
+            smaller.push(Self { load: None, ..self.clone() });
+            let lighter = load.lighter().into_iter();
+            smaller.extend(lighter.map(|load| Self { load: Some(load), ..self.clone() }));
+        }
         for members in COUNTS.into_iter().filter(|count| *count < self.members) {
             let mut plan = self.clone();
             plan.members = members;

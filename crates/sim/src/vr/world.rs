@@ -96,6 +96,16 @@ pub(super) struct World {
     pub(super) coverage: Coverage,
     trace: Trace,
     pub(super) is_safe_phase: bool,
+    /// All members have followed a leader that went on, so clients need not write any more.
+    pub(super) has_followed: bool,
+    /// They have, when they have executed everything up to here.
+    pub(super) to_follow: Option<u64>,
+    /// So many members will fall behind once more.
+    pub(super) stragglers_left: u64,
+    /// One of them is away until then, in microseconds.
+    pub(super) away_until_us: u64,
+    /// The world must have come to rest by then, in microseconds.
+    pub(super) rests_by_us: u64,
     /// The next leader will be cut off.
     pub(super) is_ambush_laid: bool,
     /// The next replica that recovers will lose its memory again.
@@ -118,9 +128,13 @@ impl Simulation for World {
         let first_configuration = Configuration::new(0, members).expect("a plan names a group");
         let hosts: Vec<_> =
             (0..plan.hosts()).map(|at| Host::new(address(at), plan.drifts_ppm[at])).collect();
-        let parties = plan.hosts() + plan.clients + 1;
+        let parties = plan.hosts() + plan.clients() + 1;
         let network = Network::new(parties, plan.network.clone());
-        let clients = (0..plan.clients).map(|_| Client::default()).collect();
+        let writers = plan
+            .load
+            .into_iter()
+            .flat_map(|load| (0..load.writers).map(move |_| Client::writer(load.keys)));
+        let clients = (0..plan.clients).map(|_| Client::default()).chain(writers).collect();
         Self {
             sabotage: options.sabotage,
             judge_of: options.judge,
@@ -138,6 +152,11 @@ impl Simulation for World {
             coverage: Coverage::default(),
             trace: Trace::new(options.keep),
             is_safe_phase: true,
+            has_followed: plan.load.is_none(),
+            to_follow: None,
+            stragglers_left: plan.load.map_or(0, |load| load.stragglers),
+            away_until_us: 0,
+            rests_by_us: 0,
             is_ambush_laid: false,
             is_relapse_near: false,
             ends: false,
@@ -150,7 +169,7 @@ impl Simulation for World {
         for host in 0..self.plan.hosts() {
             self.queue.push_at(0, Event::Start { host });
         }
-        for client in 0..self.plan.clients {
+        for client in 0..self.plan.clients() {
             let at_us = self.random.below(self.plan.think_us + 1);
             self.queue.push_at(at_us, Event::ClientBegins { client });
         }

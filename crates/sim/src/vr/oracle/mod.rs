@@ -4,6 +4,7 @@ mod agreement;
 mod bounded;
 mod committed;
 mod converged;
+mod counted;
 mod kept;
 mod leaders;
 mod linearizable;
@@ -77,6 +78,7 @@ impl World {
         if self.judge_of == Judge::All {
             self.judge_convergence()?;
         }
+        self.judge_writers()?;
         self.judge_histories()
     }
 }
