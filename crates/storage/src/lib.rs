@@ -17,6 +17,8 @@ mod metadata;
 mod record;
 pub mod replica_journal;
 pub mod scrub;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod step;
 
 pub use ashlar_object::list::{Bound, Step as ScanStep};

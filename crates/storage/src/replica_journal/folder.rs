@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Files by their names.
-pub(super) trait Folder: Debug + Send {
+pub(crate) trait Folder: Debug + Send {
     /// Where it is, for messages.
     fn path(&self) -> &Path;
     /// The names of all files.

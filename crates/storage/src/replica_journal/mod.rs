@@ -24,8 +24,9 @@
 //! Damage is found by the numbers of the records that are missing: see `replay` and
 //! `docs/replication.md`.
 
-mod folder;
+pub(crate) mod folder;
 mod format;
+pub(crate) mod ids;
 mod replay;
 mod scan;
 mod stream;
@@ -38,6 +39,7 @@ use bytes::Bytes;
 use folder::{Folder, RealFolder};
 pub use format::Purpose;
 use format::{CheckpointName, ENTRY_BYTES, Mark, PAYLOAD_BYTES_MAX, Root, Start};
+use ids::Ids;
 use replay::{State, replay};
 use scan::{Scan, fatal};
 use std::path::Path;
@@ -78,6 +80,8 @@ pub struct ReplicaJournal {
     segment_bytes: u64,
     /// Something failed: nobody knows what the disk holds, and a second sync would not tell.
     has_failed: bool,
+    /// Names lives and checkpoints.
+    ids: Ids,
     /// Dropped last: it holds the lock.
     folder: Box<dyn Folder>,
 }
@@ -96,15 +100,19 @@ impl ReplicaJournal {
         if directory.is_dir() && folder::names_in(directory)?.iter().any(|name| is_name(name)) {
             return Ok(false);
         }
-        Self::create_in(&RealFolder::create(directory)?, purpose)
+        Self::create_in(&RealFolder::create(directory)?, purpose, Ids::Random)
     }
 
-    fn create_in(folder: &dyn Folder, purpose: Purpose) -> Result<bool, StorageError> {
+    pub(crate) fn create_in(
+        folder: &dyn Folder,
+        purpose: Purpose,
+        mut ids: Ids,
+    ) -> Result<bool, StorageError> {
         if folder.names()?.iter().any(|name| is_name(name)) {
             return Ok(false);
         }
         let state = State { purpose, ..State::default() };
-        begin_life(folder, 1, &state, SEGMENT_BYTES, Vec::new())?;
+        begin_life(folder, (1, ids.draw()), &state, SEGMENT_BYTES, Vec::new())?;
         Ok(true)
     }
 
@@ -117,12 +125,13 @@ impl ReplicaJournal {
     /// lost more than entries: such an error [is corruption](StorageError::is_corruption), names the file and
     /// leaves everything as it is.
     pub fn open(directory: &Path) -> Result<(Self, Contents), StorageError> {
-        Self::open_in(Box::new(RealFolder::open(directory)?), SEGMENT_BYTES)
+        Self::open_in(Box::new(RealFolder::open(directory)?), SEGMENT_BYTES, Ids::Random)
     }
 
-    fn open_in(
+    pub(crate) fn open_in(
         folder: Box<dyn Folder>,
         segment_bytes: u64,
+        mut ids: Ids,
     ) -> Result<(Self, Contents), StorageError> {
         let names = folder.names()?;
         let lives = names.iter().filter_map(|name| segment_of_name(name)).map(|(life, _)| life);
@@ -149,9 +158,11 @@ impl ReplicaJournal {
         };
         let overflow = || fatal(folder.path(), "its segments' names are used up");
         let generation = last.checked_add(1).ok_or_else(overflow)?;
-        let stream = begin_life(&*folder, generation, &state, segment_bytes, Vec::new())?;
+        let stream =
+            begin_life(&*folder, (generation, ids.draw()), &state, segment_bytes, Vec::new())?;
+        let (index, has_failed) = (0, false);
         let journal =
-            Self { stream, generation, index: 0, state, segment_bytes, has_failed: false, folder };
+            Self { stream, generation, index, state, segment_bytes, has_failed, ids, folder };
         Ok((journal, contents))
     }
 
@@ -237,7 +248,7 @@ impl ReplicaJournal {
                 }
             }
             Write::Checkpoint { op, digest, bytes, replaces, promise } => {
-                *checkpoint = Some(write_checkpoint(&*self.folder, bytes)?);
+                *checkpoint = Some(write_checkpoint(&*self.folder, self.ids.draw(), bytes)?);
                 if *replaces {
                     *log = Log::behind(*op, *digest);
                 } else {
@@ -273,8 +284,8 @@ impl ReplicaJournal {
     fn begin_anew(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
         let buffer = self.stream.take_buffer();
-        self.stream =
-            begin_life(&*self.folder, self.generation, &self.state, self.segment_bytes, buffer)?;
+        let life = (self.generation, self.ids.draw());
+        self.stream = begin_life(&*self.folder, life, &self.state, self.segment_bytes, buffer)?;
         self.index = 0;
         Ok(())
     }
@@ -303,10 +314,10 @@ fn read_life(
     replay(root.unwrap_or_default(), scan)
 }
 
-/// Writes the first segment of a life, and removes what was there before.
+/// Writes the first segment of a life (its number, and what its records are marked with), and removes what was there before.
 fn begin_life(
     folder: &dyn Folder,
-    generation: u64,
+    (generation, life): (u64, u64),
     state: &State,
     segment_bytes: u64,
     buffer: Vec<u8>,
@@ -328,7 +339,7 @@ fn begin_life(
     let start = Start { index: 0, root: Some(root) };
     let file = folder.open(&incomplete, true)?;
     let mut stream =
-        Stream::begin(file, path, rand::random(), &start, (mark, synced), segment_bytes, buffer)?;
+        Stream::begin(file, path, life, &start, (mark, synced), segment_bytes, buffer)?;
     for op in log.base_op() + 1..=log.head_op() {
         match log.get(op) {
             Some(entry) => stream.append(entry)?,
@@ -357,8 +368,11 @@ fn publish(folder: &dyn Folder, name: &str) -> Result<(), StorageError> {
     folder.sync()
 }
 
-fn write_checkpoint(folder: &dyn Folder, bytes: &Bytes) -> Result<CheckpointName, StorageError> {
-    let id = rand::random();
+fn write_checkpoint(
+    folder: &dyn Folder,
+    id: u64,
+    bytes: &Bytes,
+) -> Result<CheckpointName, StorageError> {
     let name = checkpoint_name(id);
     let io = |error| StorageError::io(&folder.path().join(&name), error);
     let file = folder.open(&incomplete(&name), true)?;

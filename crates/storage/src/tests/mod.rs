@@ -9,4 +9,3 @@ mod kill;
 mod model;
 mod power_loss;
 mod property;
-pub(crate) mod simulated_file;

@@ -1,11 +1,12 @@
 //! Whenever the power goes, what was acknowledged is there, and of what was not all or nothing.
 
-use super::{
-    model::{Model, Workload, receive_all},
-    simulated_file::{Power, SimulatedFile},
-};
+use super::model::{Model, Workload, receive_all};
 use crate::{
-    DiskEngine, DiskOptions, Engine as _, StorageError, directory::Directory, disk::Files, scrub,
+    DiskEngine, DiskOptions, Engine as _, StorageError,
+    directory::Directory,
+    disk::Files,
+    scrub,
+    simulation::file::{Power, SimulatedFile},
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;

@@ -4,11 +4,13 @@ use super::{
     SEGMENT_BYTES,
     model::{Model, Workload},
     open,
-    simulated_folder::{SECTOR_BYTES, SimulatedFolder},
 };
 use crate::{
     replica_journal::{Contents, folder::Folder as _, format, fuzz, replay::replay, scan::Scan},
-    tests::simulated_file::Power,
+    simulation::{
+        file::Power,
+        folder::{SECTOR_BYTES, SimulatedFolder},
+    },
 };
 use ashlar_vr::{Restored, Write};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};

@@ -7,17 +7,15 @@ mod damage;
 mod files;
 mod model;
 mod power_loss;
-mod simulated_folder;
 
-use super::{Contents, Purpose, ReplicaJournal};
-use crate::StorageError;
-use simulated_folder::SimulatedFolder;
+use super::{Contents, Purpose, ReplicaJournal, ids::Ids};
+use crate::{StorageError, simulation::folder::SimulatedFolder};
 
 /// Segments are this long: short, so that tests fill several.
 const SEGMENT_BYTES: u64 = 96 << 10;
 
 /// Opens a journal, which is created if there is none.
 fn open(folder: &SimulatedFolder) -> Result<(ReplicaJournal, Contents), StorageError> {
-    ReplicaJournal::create_in(folder, Purpose::New)?;
-    ReplicaJournal::open_in(Box::new(folder.clone()), SEGMENT_BYTES)
+    ReplicaJournal::create_in(folder, Purpose::New, Ids::Random)?;
+    ReplicaJournal::open_in(Box::new(folder.clone()), SEGMENT_BYTES, Ids::Random)
 }

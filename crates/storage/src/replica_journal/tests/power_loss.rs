@@ -4,9 +4,11 @@
 use super::{
     model::{Model, Workload},
     open,
-    simulated_folder::SimulatedFolder,
 };
-use crate::{replica_journal::Contents, tests::simulated_file::Power};
+use crate::{
+    replica_journal::Contents,
+    simulation::{file::Power, folder::SimulatedFolder},
+};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 

@@ -3,11 +3,11 @@
 //! Files are [`SimulatedFile`]s. Of what was made, renamed and removed since the last sync of the directory,
 //! any part may have been kept.
 
-use crate::{
-    StorageError,
-    replica_journal::folder::Folder,
-    tests::simulated_file::{Power, SimulatedFile},
+use super::{
+    UNPOISONED,
+    file::{Power, SimulatedFile},
 };
+use crate::{StorageError, replica_journal::folder::Folder};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use redb::StorageBackend;
@@ -17,14 +17,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+/// Why a copy can be written, and a file be damaged.
+const POWERED: &str = "the power is not lost";
+/// Why a file can be read.
+const READABLE: &str = "it is in memory";
 /// What a disk writes as a whole.
-pub(super) const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 type Files = BTreeMap<String, SimulatedFile>;
 
 /// A directory; clones are the same directory.
 #[derive(Clone, Debug)]
-pub(super) struct SimulatedFolder {
+pub(crate) struct SimulatedFolder {
     power: Power,
     names: Arc<Mutex<Names>>,
 }
@@ -60,7 +64,7 @@ impl Change {
 }
 
 impl SimulatedFolder {
-    pub(super) fn new(power: Power) -> Self {
+    pub(crate) fn new(power: Power) -> Self {
         Self { power, names: Arc::default() }
     }
 
@@ -70,8 +74,8 @@ impl SimulatedFolder {
     }
 
     /// The directory as it is found after the power was lost.
-    pub(super) fn after_power_loss(&self, random: &mut Pcg64, power: Power) -> Self {
-        let names = self.names.lock().unwrap();
+    pub(crate) fn after_power_loss(&self, random: &mut Pcg64, power: Power) -> Self {
+        let names = self.names.lock().expect(UNPOISONED);
         let mut files = names.synced.clone();
         let kept = [0.0, 0.5, 1.0][random.random_range(0..3)];
         for change in &names.unsynced {
@@ -85,35 +89,35 @@ impl SimulatedFolder {
     }
 
     /// Another directory with the same files.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let power = Power::for_operations(i64::MAX);
         let copy = |name: &String| {
             let file = SimulatedFile::new(power.clone());
-            file.write(0, &self.bytes(name)).unwrap();
-            file.sync_data().unwrap();
+            file.write(0, &self.bytes(name)).expect(POWERED);
+            file.sync_data().expect(POWERED);
             (name.clone(), file)
         };
-        let files = self.names.lock().unwrap().seen.clone();
+        let files = self.names.lock().expect(UNPOISONED).seen.clone();
         Self::with_files(power.clone(), files.keys().map(copy).collect())
     }
 
     /// The bytes of a file.
-    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
-        let file = self.names.lock().unwrap().seen[name].clone();
-        let mut bytes = vec![0; file.len().unwrap() as usize];
-        file.read(0, &mut bytes).unwrap();
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
+        let file = self.names.lock().expect(UNPOISONED).seen[name].clone();
+        let mut bytes = vec![0; file.len().expect(READABLE) as usize];
+        file.read(0, &mut bytes).expect(READABLE);
         bytes
     }
 
     /// Changes bytes of a file.
-    pub(super) fn damage(&self, name: &str, at: usize, bytes: &[u8]) {
-        let file = self.names.lock().unwrap().seen[name].clone();
-        file.write(at as u64, bytes).unwrap();
+    pub(crate) fn damage(&self, name: &str, at: usize, bytes: &[u8]) {
+        let file = self.names.lock().expect(UNPOISONED).seen[name].clone();
+        file.write(at as u64, bytes).expect(POWERED);
     }
 
     fn change(&self, change: impl FnOnce(&Files) -> Change) -> Result<(), StorageError> {
         self.power.draw().map_err(|error| StorageError::io(self.path(), error))?;
-        let names = &mut *self.names.lock().unwrap();
+        let names = &mut *self.names.lock().expect(UNPOISONED);
         let change = change(&names.seen);
         change.clone().apply(&mut names.seen);
         names.unsynced.push(change);
@@ -127,7 +131,7 @@ impl Folder for SimulatedFolder {
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {
-        Ok(self.names.lock().unwrap().seen.keys().cloned().collect())
+        Ok(self.names.lock().expect(UNPOISONED).seen.keys().cloned().collect())
     }
 
     fn open(&self, name: &str, is_new: bool) -> Result<Box<dyn StorageBackend>, StorageError> {
@@ -135,7 +139,7 @@ impl Folder for SimulatedFolder {
             let file = SimulatedFile::new(self.power.clone());
             self.change(|_| Change::Make(name.into(), file))?;
         }
-        Ok(Box::new(self.names.lock().unwrap().seen[name].clone()))
+        Ok(Box::new(self.names.lock().expect(UNPOISONED).seen[name].clone()))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
@@ -148,7 +152,7 @@ impl Folder for SimulatedFolder {
 
     fn sync(&self) -> Result<(), StorageError> {
         self.power.draw().map_err(|error| StorageError::io(self.path(), error))?;
-        let names = &mut *self.names.lock().unwrap();
+        let names = &mut *self.names.lock().expect(UNPOISONED);
         names.unsynced.clear();
         names.synced = names.seen.clone();
         Ok(())

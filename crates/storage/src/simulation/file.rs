@@ -3,7 +3,8 @@
 //! What was synced stays. Of what was written since, the disk may have kept any part: each write
 //! wholly, not at all, or some sectors of it.
 
-use rand::{RngExt as _, SeedableRng as _};
+use super::UNPOISONED;
+use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use redb::StorageBackend;
 use std::{
@@ -52,10 +53,12 @@ impl Power {
     }
 
     /// Changes after how many operations the power goes.
+    #[cfg(test)]
     pub(crate) fn leave(&self, count: i64) {
         self.0.store(count, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     pub(crate) fn is_lost(&self) -> bool {
         self.0.load(Ordering::Relaxed) <= 0
     }
@@ -73,13 +76,14 @@ impl SimulatedFile {
         Self { power, full: Arc::default(), contents: Arc::default() }
     }
 
+    #[cfg(test)]
     pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::Relaxed);
     }
 
     /// The file as it is found after the power was lost.
     pub(crate) fn after_power_loss(&self, random: &mut Pcg64, power: Power) -> Self {
-        let contents = self.contents.lock().unwrap();
+        let contents = self.contents.lock().expect(UNPOISONED);
         let mut seen = contents.synced.clone();
         // Some losses keep all, some nothing, most a part.
         let kept = [0.0, 0.1, 0.5, 0.9, 1.0][random.random_range(0..5)];
@@ -109,11 +113,11 @@ impl SimulatedFile {
 
 impl StorageBackend for SimulatedFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.contents.lock().unwrap().seen.len() as u64)
+        Ok(self.contents.lock().expect(UNPOISONED).seen.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let contents = self.contents.lock().unwrap();
+        let contents = self.contents.lock().expect(UNPOISONED);
         let at = offset as usize;
         let bytes = contents.seen.get(at..at + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -122,7 +126,7 @@ impl StorageBackend for SimulatedFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.power.draw()?;
-        let mut contents = self.contents.lock().unwrap();
+        let mut contents = self.contents.lock().expect(UNPOISONED);
         contents.seen.resize(len as usize, 0);
         contents.unsynced.push(Change::Length(len as usize));
         Ok(())
@@ -130,7 +134,7 @@ impl StorageBackend for SimulatedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.power.draw()?;
-        let mut contents = self.contents.lock().unwrap();
+        let mut contents = self.contents.lock().expect(UNPOISONED);
         let contents = &mut *contents;
         for change in contents.unsynced.drain(..) {
             match change {
@@ -148,7 +152,7 @@ impl StorageBackend for SimulatedFile {
         if self.full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let mut contents = self.contents.lock().unwrap();
+        let mut contents = self.contents.lock().expect(UNPOISONED);
         let offset = offset as usize;
         let bytes = data.to_vec();
         if contents.seen.len() < offset + data.len() {
@@ -166,21 +170,29 @@ impl StorageBackend for SimulatedFile {
     }
 }
 
-#[test]
-fn what_is_synced_stays_and_what_is_not_may_go() {
-    let file = SimulatedFile::new(Power::for_operations(100));
-    file.set_len(2048).unwrap();
-    file.write(0, &[1; 1024]).unwrap();
-    file.sync_data().unwrap();
-    file.write(1024, &[2; 1024]).unwrap();
-    let mut random = Pcg64::seed_from_u64(1);
-    let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..200 {
-        let after = file.after_power_loss(&mut random, Power::for_operations(1));
-        let mut bytes = vec![0; 2048];
-        after.read(0, &mut bytes).unwrap();
-        assert_eq!(bytes[..1024], [1; 1024]);
-        seen.insert((bytes[1024], bytes[2047]));
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use rand::SeedableRng as _;
+
+    #[test]
+    fn what_is_synced_stays_and_what_is_not_may_go() {
+        let file = SimulatedFile::new(Power::for_operations(100));
+        file.set_len(2048).unwrap();
+        file.write(0, &[1; 1024]).unwrap();
+        file.sync_data().unwrap();
+        file.write(1024, &[2; 1024]).unwrap();
+        let mut random = Pcg64::seed_from_u64(1);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let after = file.after_power_loss(&mut random, Power::for_operations(1));
+            let mut bytes = vec![0; 2048];
+            after.read(0, &mut bytes).unwrap();
+            assert_eq!(bytes[..1024], [1; 1024]);
+            seen.insert((bytes[1024], bytes[2047]));
+        }
+        assert_eq!(seen.len(), 4, "nothing, either sector, both");
     }
-    assert_eq!(seen.len(), 4, "nothing, either sector, both");
 }
