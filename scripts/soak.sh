@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Long campaigns, one after the other: every simulation, every campaign against hand-off (as root; docs/testing.md) and every fuzz
-# target, about MINUTES each (default 10).
+# Long campaigns, one after the other: every simulation, every campaign against hand-off and replication (as root;
+# docs/testing.md) and every fuzz target, about MINUTES each (default 10).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 minutes=${MINUTES:-10}
@@ -20,6 +20,10 @@ export ASHLAR_TEST_SEED
         cargo test --release --quiet --locked -p ashlar --test hand_off -- --include-ignored --skip client_program \
         --nocapture --test-threads 1
 )
+echo "== replication, $minutes minutes each"
+ASHLAR_TEST_CAMPAIGN_SECONDS=$((60 * minutes)) cargo test --release --quiet --locked -p ashlar --test replication -- \
+    --include-ignored --nocapture --test-threads 1
+
 if [ "$(id -u)" = 0 ]; then
     echo "== other people's clients"
     scripts/clients.sh

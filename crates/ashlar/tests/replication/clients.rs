@@ -16,6 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
     collections::BTreeMap,
     fs::File,
+    net::SocketAddr,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -34,6 +35,13 @@ const OPERATIONS_OF_A_KEY: usize = OPERATIONS_MAX - SESSIONS;
 /// The most placements that the judge tries for one key.
 const STEPS_MAX: usize = 5_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sessions from the clients' host, to which the calling thread moves.
+pub(crate) fn sessions_of(namespace: &str, members: Vec<SocketAddr>, count: usize) -> Clients {
+    let namespace = File::open(namespace).unwrap();
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    Clients::new((cluster_number(CLUSTER), GROUP), members, count, 1_400, 20_000).unwrap()
+}
 
 /// What came of a campaign.
 #[derive(Debug)]
@@ -72,12 +80,7 @@ impl Campaign {
         let (namespace, members) = (group.client_namespace(), group.members().to_vec());
         let (told, counted) = (Arc::clone(&stops), Arc::clone(&answers));
         let thread = std::thread::spawn(move || {
-            let namespace = File::open(namespace).unwrap();
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(namespace.as_fd(), kind).unwrap();
-            let scope = (cluster_number(CLUSTER), GROUP);
-            let clients = Clients::new(scope, members, SESSIONS, 1_400, 20_000).unwrap();
-            Work::new(clients, counted).run(&told)
+            Work::new(sessions_of(&namespace, members, SESSIONS), counted).run(&told)
         });
         Self { stops, answers, thread }
     }

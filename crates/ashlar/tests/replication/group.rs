@@ -1,11 +1,12 @@
 //! A group of real processes, each on a host of a laboratory.
 
+use crate::steady::Usage;
 use ashlar_kernel::{probe::Feature, testing::ledger};
 use ashlar_lab::{CLIENT, Chaos, Engine, FaultAction, FrameMatch, Lab, LabSpec, Role};
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -152,6 +153,17 @@ impl Group {
         rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
     }
 
+    /// The most that any of the replicas takes now.
+    pub(crate) fn usage(&self) -> Usage {
+        let replicas = self.processes.iter().enumerate();
+        let usage = replicas.filter_map(|(host, process)| {
+            let data = self.directory.path().join(Self::host(host));
+            let memory_bytes = memory_bytes(process.as_ref()?.id());
+            Some(Usage { memory_bytes, disk_bytes: disk_bytes(&data) })
+        });
+        usage.fold(Usage::default(), Usage::most)
+    }
+
     /// Makes all links lose frames, and repeat some.
     pub(crate) fn lose(&self, part: &str) {
         for (host, seed) in self.lab.hosts().filter(|host| host.role != Role::Switch).zip(1..) {
@@ -190,6 +202,25 @@ impl Group {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
+}
+
+/// The memory of a process that is resident.
+fn memory_bytes(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kibibytes: u64 = resident.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    kibibytes << 10
+}
+
+/// The files in a directory and below it, without those that are removed meanwhile.
+fn disk_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 impl Drop for Group {

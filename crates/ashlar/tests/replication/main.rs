@@ -4,15 +4,16 @@
 
 mod clients;
 mod group;
+mod steady;
 
 use clients::Campaign;
 use group::{Group, Mode};
 use std::time::Duration;
 
-/// How long one campaign takes; `ASHLAR_TEST_CAMPAIGN_SECONDS` makes it longer.
-fn campaign_time() -> Duration {
+/// How long one campaign takes, if `ASHLAR_TEST_CAMPAIGN_SECONDS` does not say it.
+fn campaign_time(usual: Duration) -> Duration {
     let seconds = std::env::var("ASHLAR_TEST_CAMPAIGN_SECONDS");
-    Duration::from_secs(seconds.map_or(8, |seconds| seconds.parse().unwrap()))
+    seconds.map_or(usual, |seconds| Duration::from_secs(seconds.parse().unwrap()))
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn survive(test: &str, letter: char, mode: Mode) {
     let started = std::time::Instant::now();
     let mut random = 7_u64;
     let mut faults = 0;
-    while started.elapsed() < campaign_time() {
+    while started.elapsed() < campaign_time(Duration::from_secs(8)) {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let place = (random >> 33) as usize % 3;
@@ -94,4 +95,22 @@ fn a_volatile_group_survives_deaths_pauses_and_losses() {
 #[test]
 fn a_durable_group_survives_deaths_pauses_and_losses() {
     survive("a_durable_group_survives_deaths_pauses_and_losses", 'd', Mode::Durable);
+}
+
+/// Clients put all the time: what replicas take in memory and on disk ceases to grow.
+fn stay_bounded(test: &str, letter: char, mode: Mode) {
+    let Some(group) = Group::start(test, letter, mode) else { return };
+    steady::bear(&group, campaign_time(Duration::from_secs(120)));
+}
+
+#[test]
+#[ignore = "takes minutes; scripts/soak.sh runs it"]
+fn a_volatile_group_stays_bounded_under_a_steady_load() {
+    stay_bounded("a_volatile_group_stays_bounded_under_a_steady_load", 'e', Mode::Volatile);
+}
+
+#[test]
+#[ignore = "takes minutes; scripts/soak.sh runs it"]
+fn a_durable_group_stays_bounded_under_a_steady_load() {
+    stay_bounded("a_durable_group_stays_bounded_under_a_steady_load", 'f', Mode::Durable);
 }
