@@ -50,6 +50,16 @@ impl<C: Contents> Disk<C> {
         }
     }
 
+    /// A disk that holds something, all of it synced.
+    pub fn holding(survivors: Survivors, contents: C) -> Self {
+        Self { current: contents.clone(), durable: contents, ..Self::new(survivors) }
+    }
+
+    /// Whether everything is synced.
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
     /// What the host reads: all writes, synced or not.
     pub fn current(&self) -> &C {
         &self.current

@@ -55,6 +55,10 @@ counts! {
     writes_lost,
     /// Entries that a disk lost.
     entries_damaged,
+    /// Restarts from a real journal.
+    journals_opened,
+    /// Real journals that a disk damaged.
+    journals_damaged,
     /// Checkpoints written.
     checkpoints_written,
     /// Hosts that stood still.

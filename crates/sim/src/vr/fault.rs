@@ -174,6 +174,9 @@ impl World {
         {
             return;
         }
+        if self.hosts[host].journal.is_some() {
+            return self.damage_journal(host);
+        }
         self.stop(host, self.plan.faults.contains(&Fault::PowerLoss));
         let places: Vec<u64> = self.hosts[host].disk.current().entries.keys().copied().collect();
         let count = if places.is_empty() { 0 } else { 1 + self.random.index(places.len().min(4)) };
@@ -186,6 +189,21 @@ impl World {
                 self.coverage.entries_damaged += 1;
             }
         }
+        let down_us = self.random.magnitude(DOWN_US);
+        self.queue.push_after(down_us, Event::Start { host });
+    }
+
+    /// The same with a real journal. It rests when it happens: what is damaged in a batch before anything says that it
+    /// was synced looks like a torn one, which docs/replication.md counts among the limits.
+    fn damage_journal(&mut self, host: usize) {
+        if !self.hosts[host].disk.is_synced() {
+            return;
+        }
+        self.stop(host, false);
+        let seed = self.random.below(u64::MAX);
+        let is_damaged =
+            self.hosts[host].journal.as_mut().is_some_and(|journal| journal.damage(seed));
+        self.coverage.journals_damaged += u64::from(is_damaged);
         let down_us = self.random.magnitude(DOWN_US);
         self.queue.push_after(down_us, Event::Start { host });
     }

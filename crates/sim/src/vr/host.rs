@@ -1,12 +1,16 @@
 //! A host: a clock, a disk, and at times a process with a replica.
 
 use super::{
+    journal::Journal,
     sabotage::Sabotage,
     world::{Checked, Event, Incarnation, World},
 };
-use crate::disk::{Contents, Disk, Survivors, WriteId};
+use crate::{
+    disk::{Contents, Disk, Survivors, WriteId},
+    violation::Violation,
+};
 use ashlar_vr::{
-    Entry, Message, Mode, Output, Promise, Replica, Restored, Start, Status, View, Write,
+    Entry, Message, Mode, Output, Promise, Replica, Restored, Snapshot, Start, Status, View, Write,
     kv::KeyValue,
 };
 use bytes::Bytes;
@@ -43,6 +47,19 @@ impl Contents for Stored {
 }
 
 impl Stored {
+    /// What a journal has kept.
+    fn of(restored: &Restored) -> Self {
+        let checkpoint = restored.checkpoint.as_ref();
+        let base_op = checkpoint.and_then(|bytes| postcard::from_bytes::<Snapshot>(bytes).ok());
+        let base_op = base_op.map_or(0, |snapshot| snapshot.op);
+        let places = (base_op + 1..).zip(&restored.entries);
+        Self {
+            promise: Some(restored.promise.clone()),
+            checkpoint: checkpoint.map(|bytes| (base_op, bytes.clone())),
+            entries: places.filter_map(|(op, entry)| Some((op, entry.clone()?))).collect(),
+        }
+    }
+
     fn put(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.entries.insert(entry.op, entry.clone());
@@ -69,6 +86,8 @@ pub(super) struct Host {
     /// Counts its processes.
     pub(super) incarnation: Incarnation,
     pub(super) disk: Disk<Stored>,
+    /// What really keeps it, where that is part of the world; `disk` then says what should be there.
+    pub(super) journal: Option<Journal>,
     /// Places whose entries the disk has lost.
     pub(super) damaged: Vec<u64>,
     /// How much faster its clock is than true time, in parts of a million.
@@ -90,12 +109,13 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(address: SocketAddr, drift_ppm: i64) -> Self {
+    pub(super) fn new(address: SocketAddr, drift_ppm: i64, has_journal: bool) -> Self {
         Self {
             address,
             replica: None,
             incarnation: 0,
             disk: Disk::new(Survivors::Prefix),
+            journal: has_journal.then(Journal::default),
             damaged: Vec::new(),
             drift_ppm,
             paused_until_us: 0,
@@ -141,6 +161,8 @@ impl World {
         let mut options = self.plan.options;
         let at = &mut self.hosts[host];
         at.incarnation += 1;
+        let kept = self.open_journal(host, seed)?;
+        let at = &mut self.hosts[host];
         let mut promise = at.disk.current().promise.clone();
         if self.sabotage == Some(Sabotage::ForgetPromise) && at.first_promise.is_some() {
             promise.clone_from(&at.first_promise);
@@ -163,7 +185,7 @@ impl World {
             None if host < self.plan.members => Start::New(self.first_configuration.clone()),
             None => Start::Join,
             Some(promise) if options.mode == Mode::Durable => {
-                let mut restored = at.restored(promise);
+                let mut restored = kept.unwrap_or_else(|| at.restored(promise));
                 if self.sabotage == Some(Sabotage::GiveUpHoles) {
                     let whole = restored.entries.iter().take_while(|entry| entry.is_some()).count();
                     restored.entries.truncate(whole);
@@ -185,6 +207,17 @@ impl World {
         self.settle(host)
     }
 
+    /// The journal of a host is opened, if it has one: what it has kept is what is there.
+    fn open_journal(&mut self, host: usize, seed: u64) -> Result<Option<Restored>, Box<Violation>> {
+        let Some(journal) = &mut self.hosts[host].journal else { return Ok(None) };
+        let kept =
+            journal.open(seed).map_err(|error| self.violation("journal", error.to_string()))?;
+        let stored = kept.as_ref().map(Stored::of).unwrap_or_default();
+        self.hosts[host].disk = Disk::holding(Survivors::Prefix, stored);
+        self.coverage.journals_opened += 1;
+        Ok(kept)
+    }
+
     /// Ends the process of a host. With `power`, what was not synced may be lost.
     pub(super) fn stop(&mut self, host: usize, power: bool) {
         self.record(|| format!("host {host} {}", if power { "loses power" } else { "is killed" }));
@@ -200,6 +233,10 @@ impl World {
             // The page cache survives its process, and a process that starts syncs what it finds.
             at.disk.sync_all();
             self.coverage.kills += 1;
+        }
+        if self.hosts[host].journal.is_some() {
+            let seed = power.then(|| self.random.below(u64::MAX));
+            self.hosts[host].journal.iter_mut().for_each(|journal| journal.close(seed));
         }
     }
 
@@ -238,7 +275,13 @@ impl World {
         if self.hosts[host].incarnation != incarnation {
             return Ok(());
         }
-        self.hosts[host].disk.sync_through(write);
+        let at = &mut self.hosts[host];
+        at.disk.sync_through(write);
+        let rests = at.disk.is_synced();
+        let skips = self.sabotage == Some(Sabotage::SkipSync);
+        let journal = at.journal.as_mut().filter(|_| !skips);
+        let synced = journal.map_or(Ok(()), |journal| journal.sync(rests));
+        synced.map_err(|error| self.violation("journal", error.to_string()))?;
         let Some((replica, local_us)) = self.replica(host) else { return Ok(()) };
         replica.handle_persisted(local_us, number);
         self.settle(host)
@@ -329,6 +372,7 @@ impl World {
             }
             write => write,
         };
+        let taken = at.journal.as_mut().map_or(Ok(()), |journal| journal.append(&write));
         let (id, incarnation) = (at.disk.write(write), at.incarnation);
         at.synced_us = at.synced_us.max(now_us) + sync_us;
         let synced_us = at.synced_us;
@@ -339,7 +383,7 @@ impl World {
             }
         }
         self.queue.push_at(synced_us, Event::Synced { host, incarnation, number, write: id });
-        Ok(())
+        taken.map_err(|error| self.violation("journal", error.to_string()))
     }
 
     /// Sends a message to a replica, as a host does that may have a defect.

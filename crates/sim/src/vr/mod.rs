@@ -10,6 +10,7 @@ mod client;
 mod coverage;
 mod fault;
 mod host;
+mod journal;
 mod liveness;
 mod operator;
 mod oracle;

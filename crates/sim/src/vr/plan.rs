@@ -37,6 +37,10 @@ const RESTLESS: u64 = 3;
 const BUSY_ONE_IN: u64 = 11;
 /// Which ones: again, none of those that failed before.
 const BUSY: u64 = 4;
+/// Of so many seeds one has real journals, over simulated disks, if it is durable.
+const JOURNALS_ONE_IN: u64 = 13;
+/// Which ones: again, none of those that failed before.
+const JOURNALS: u64 = 4;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +157,8 @@ pub(crate) struct Plan {
     pub(crate) fault_every_us: u64,
     /// So many faults strike at most.
     pub(crate) strikes_max: u64,
+    /// Disks are simulated below the real journals, not in their place.
+    pub(crate) has_journals: bool,
     /// When faults end, in microseconds.
     pub(crate) safety_us: u64,
     /// How much faster each host's clock is than true time, in parts of a million.
@@ -175,6 +181,8 @@ impl Plan {
         if seed % BUSY_ONE_IN == BUSY {
             plan.make_busy(random);
         }
+        plan.has_journals =
+            plan.options.mode == Mode::Durable && seed % JOURNALS_ONE_IN == JOURNALS;
         plan
     }
 
@@ -246,6 +254,7 @@ impl Plan {
             faults,
             fault_every_us: random.magnitude(20_000..1_000_000),
             strikes_max: u64::MAX,
+            has_journals: false,
             safety_us: random.range(1_000_000..6_000_000),
             drifts_ppm: (0..members + spares).map(|_| drift(random)).collect(),
         }
@@ -327,6 +336,9 @@ impl Shrink for Plan {
         smaller.extend(better.map(|network| Self { network, ..self.clone() }));
         if self.drifts_ppm.iter().any(|drift| *drift != 0) {
             smaller.push(Self { drifts_ppm: vec![0; self.hosts()], ..self.clone() });
+        }
+        if self.has_journals {
+            smaller.push(Self { has_journals: false, ..self.clone() });
         }
         if self.options.lease_us > 0 {
             let options = Options { lease_us: 0, ..self.options };

@@ -52,11 +52,13 @@ pub enum Sabotage {
     EarlyEpoch,
     /// A log is fetched anew whenever its leader says that it has grown.
     FetchAnew,
+    /// A journal's writes count as persistent without a sync.
+    SkipSync,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ForgetPromise,
         Self::RestartEmpty,
         Self::SpeakBeforeSync,
@@ -79,6 +81,7 @@ impl Sabotage {
         Self::ForgetMembers,
         Self::EarlyEpoch,
         Self::FetchAnew,
+        Self::SkipSync,
     ];
 
     /// Its name on the command line.
@@ -106,6 +109,7 @@ impl Sabotage {
             Self::ForgetMembers => "forget-members",
             Self::EarlyEpoch => "early-epoch",
             Self::FetchAnew => "fetch-anew",
+            Self::SkipSync => "skip-sync",
         }
     }
 }

@@ -126,8 +126,11 @@ impl Simulation for World {
         let address = |index: usize| SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000));
         let members = (0..plan.members).map(address).collect();
         let first_configuration = Configuration::new(0, members).expect("a plan names a group");
-        let hosts: Vec<_> =
-            (0..plan.hosts()).map(|at| Host::new(address(at), plan.drifts_ppm[at])).collect();
+        // Other defects of disks are put in above the journal.
+        let is_about_journals = matches!(options.sabotage, None | Some(Sabotage::SkipSync));
+        let has_journals = plan.has_journals && is_about_journals;
+        let host = |at: usize| Host::new(address(at), plan.drifts_ppm[at], has_journals);
+        let hosts: Vec<_> = (0..plan.hosts()).map(host).collect();
         let parties = plan.hosts() + plan.clients() + 1;
         let network = Network::new(parties, plan.network.clone());
         let writers = plan
