@@ -34,13 +34,21 @@ const KEYS: u64 = 3;
 const OPERATIONS_OF_A_KEY: usize = OPERATIONS_MAX - SESSIONS;
 /// The most placements that the judge tries for one key.
 const STEPS_MAX: usize = 5_000_000;
+/// Requests are asked again so soon that links that lose frames do not slow the campaign down.
+const WAIT: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sessions from the clients' host, to which the calling thread moves.
-pub(crate) fn sessions_of(namespace: &str, members: Vec<SocketAddr>, count: usize) -> Clients {
+/// Sessions from the clients' host, to which the calling thread moves; what is not answered for so long is asked again.
+pub(crate) fn sessions_of(
+    namespace: &str,
+    members: Vec<SocketAddr>,
+    count: usize,
+    wait: Duration,
+) -> Clients {
     let namespace = File::open(namespace).unwrap();
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-    Clients::new((cluster_number(CLUSTER), GROUP), members, count, 1_400, 20_000).unwrap()
+    let scope = (cluster_number(CLUSTER), GROUP);
+    Clients::new(scope, members, count, 1_400, wait.as_micros() as u64).unwrap()
 }
 
 /// What came of a campaign.
@@ -80,7 +88,7 @@ impl Campaign {
         let (namespace, members) = (group.client_namespace(), group.members().to_vec());
         let (told, counted) = (Arc::clone(&stops), Arc::clone(&answers));
         let thread = std::thread::spawn(move || {
-            Work::new(sessions_of(&namespace, members, SESSIONS), counted).run(&told)
+            Work::new(sessions_of(&namespace, members, SESSIONS, WAIT), counted).run(&told)
         });
         Self { stops, answers, thread }
     }

@@ -18,14 +18,17 @@ use std::{
 };
 
 /// Sessions that put at one time.
-const SESSIONS: usize = 16;
+const SESSIONS: usize = 8;
 /// Puts that each of them has under way.
 const DEPTH: usize = 8;
 /// Keys that they put, over and over again.
-const KEYS: u64 = 256;
-const VALUE_BYTES: usize = 8 << 10;
+const KEYS: u64 = 64;
+/// Longer than a batch: few syncs then fill a log, on any disk.
+const VALUE_BYTES: usize = 64 << 10;
+/// Disks may be slow; links lose nothing here.
+const WAIT: Duration = Duration::from_secs(1);
 /// How often each half of the time must be enough to fill a replica's log: then nothing is bounded by lack of time.
-const LOGS_MIN: u64 = 3;
+const LOGS_MIN: u64 = 2;
 /// Between two looks at the replicas.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The second half's most may exceed the first half's by this part of it, and by `GROWTH_BYTES`: allocators and
@@ -94,7 +97,7 @@ impl Load {
         let (namespace, members) = (group.client_namespace(), group.members().to_vec());
         let (told, counted) = (Arc::clone(&stops), Arc::clone(&puts));
         let thread = std::thread::spawn(move || {
-            put_until(&mut sessions_of(&namespace, members, SESSIONS), &told, &counted);
+            put_until(&mut sessions_of(&namespace, members, SESSIONS, WAIT), &told, &counted);
         });
         Self { stops, puts, thread }
     }
