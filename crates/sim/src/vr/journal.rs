@@ -1,6 +1,6 @@
 //! The journal of a host: the real code, over a simulated disk.
 
-use ashlar_storage::{Contents, ReplicaJournal, StorageError, simulation::SimulatedDisk};
+use ashlar_storage::{Contents, Purpose, ReplicaJournal, StorageError, simulation::SimulatedDisk};
 use ashlar_vr::{Restored, Write};
 
 /// A disk, and what writes to it while its process lives.
@@ -8,16 +8,21 @@ use ashlar_vr::{Restored, Write};
 pub(super) struct Journal {
     disk: SimulatedDisk,
     writer: Option<ReplicaJournal>,
+    /// The operator has created it, before its host's first process.
+    is_created: bool,
 }
 
 impl Journal {
     /// A process opens it; gives what it has kept, if anything.
     pub(super) fn open(&mut self, seed: u64) -> Result<Option<Restored>, StorageError> {
         self.writer = None;
+        if !std::mem::replace(&mut self.is_created, true) {
+            self.disk.create(Purpose::New, seed)?;
+        }
         let (writer, contents) = self.disk.open(seed)?;
         self.writer = Some(writer);
         Ok(match contents {
-            Contents::New => None,
+            Contents::Created(_) => None,
             Contents::Kept(restored) => Some(restored),
         })
     }
