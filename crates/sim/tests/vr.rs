@@ -58,7 +58,6 @@ sabotages! {
     different_bounds_are_found: DifferentBounds, ["converged", "linearizable", "liveness"];
     forgetting_members_is_found: ForgetMembers, ["liveness", "committed", "leaders", "agreement"];
     beginning_an_epoch_early_is_found: EarlyEpoch, ["committed"];
-    fetching_a_log_anew_is_found: FetchAnew, ["liveness"];
     skipping_syncs_is_found: SkipSync, ["kept", "committed", "promises", "leaders", "stored"];
 }
 

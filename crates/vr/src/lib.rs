@@ -37,6 +37,7 @@ pub use configuration::{Configuration, ConfigurationError, MEMBERS_MAX, Members,
 pub use entry::{ClientId, ENTRY_HEADER_BYTES, Entry, Kind, OPERATION_BYTES_MAX, Request};
 pub use log::Log;
 pub use message::{DoViewChange, EpochStart, Message, SnapshotPart};
+pub(crate) use options::BURST_MESSAGES;
 pub use options::{Mode, Options};
 pub use replica::{
     Answer, Output, Promise, ReadAnswer, ReadId, Replica, Reply, Restored, Snapshot, Start,

@@ -1,5 +1,8 @@
 //! How a group runs.
 
+/// Messages that answer one question for a part of a log or of a snapshot, about.
+pub(crate) const BURST_MESSAGES: usize = 16;
+
 /// What a group promises of entries that were acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -87,6 +90,11 @@ impl Options {
             && self.part_bytes > 0
             && self.sessions_max > 0
             && self.drift_ppm_max < 1_000_000
+    }
+
+    /// Bytes of entries that come for one question, about.
+    pub(crate) fn burst_bytes(&self) -> usize {
+        self.batch_bytes_max.saturating_mul(BURST_MESSAGES)
     }
 
     /// How long a backup that has heard its leader joins no view change: longer than the lease by any clock

@@ -10,7 +10,7 @@ use crate::{
     violation::Violation,
 };
 use ashlar_vr::{
-    Entry, Message, Mode, Output, Promise, Replica, Restored, Snapshot, Start, Status, View, Write,
+    Entry, Message, Mode, Output, Promise, Replica, Restored, Snapshot, Start, Status, Write,
     kv::KeyValue,
 };
 use bytes::Bytes;
@@ -104,8 +104,6 @@ pub(super) struct Host {
     is_recovering: bool,
     /// For a defect: the promise that the first process made.
     pub(super) first_promise: Option<Promise>,
-    /// For a defect: the view whose log it fetches, and the place up to which it does.
-    pub(super) fetches: (View, u64),
 }
 
 impl Host {
@@ -124,7 +122,6 @@ impl Host {
             timeout_us: None,
             is_recovering: false,
             first_promise: None,
-            fetches: (View::default(), 0),
         }
     }
 

@@ -1,8 +1,7 @@
 //! Defects put in on purpose, to prove that the oracles see them.
 
 use super::world::World;
-use ashlar_vr::{ClientId, Entry, EpochStart, Kind, Message, Mode, Request, Status, View, Write};
-use bytes::Bytes;
+use ashlar_vr::{Entry, EpochStart, Kind, Message, Mode, Status, View, Write};
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 /// A defect of a replica or its shell.
@@ -50,15 +49,13 @@ pub enum Sabotage {
     ForgetMembers,
     /// The next members are told before they are agreed on.
     EarlyEpoch,
-    /// A log is fetched anew whenever its leader says that it has grown.
-    FetchAnew,
     /// A journal's writes count as persistent without a sync.
     SkipSync,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::ForgetPromise,
         Self::RestartEmpty,
         Self::SpeakBeforeSync,
@@ -80,7 +77,6 @@ impl Sabotage {
         Self::DifferentBounds,
         Self::ForgetMembers,
         Self::EarlyEpoch,
-        Self::FetchAnew,
         Self::SkipSync,
     ];
 
@@ -108,7 +104,6 @@ impl Sabotage {
             Self::DifferentBounds => "different-bounds",
             Self::ForgetMembers => "forget-members",
             Self::EarlyEpoch => "early-epoch",
-            Self::FetchAnew => "fetch-anew",
             Self::SkipSync => "skip-sync",
         }
     }
@@ -176,18 +171,6 @@ impl World {
         let source = self.hosts[from].address;
         let replica = self.hosts[to].replica.as_ref()?;
         match (sabotage, message) {
-            (Sabotage::FetchAnew, Message::StartView { view, head_op, .. })
-                if *view > replica.view() || replica.status() != Status::Normal =>
-            {
-                let (fetched, target_op) = self.hosts[to].fetches;
-                if fetched != *view {
-                    self.hosts[to].fetches = (*view, *head_op);
-                } else if target_op != *head_op {
-                    // Of another log: all that has come is let go of.
-                    let entries = vec![foreign_entry(target_op, *view)];
-                    return Some((source, Message::NewState { entries }));
-                }
-            }
             (Sabotage::AcknowledgeAnything, Message::Prepare { view, entries, .. }) => {
                 let (view, last) = (*view, entries.last()?);
                 let (op, digest) = (last.op, last.digest);
@@ -234,13 +217,6 @@ impl World {
         }
         None
     }
-}
-
-/// An entry that follows no other one.
-fn foreign_entry(op: u64, view: View) -> Entry {
-    let (client, kind, body) = (ClientId(0), Kind::Operation, Bytes::new());
-    let request = Request { client, session: 0, number: 0, acknowledged: 0, kind, body };
-    Entry::new(op, view, 0, request, 0)
 }
 
 /// The epoch that an entry would begin.

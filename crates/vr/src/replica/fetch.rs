@@ -4,10 +4,7 @@
 //! between, entries that it had acknowledged are gone. Here the fetched entries wait beside the log, are
 //! checked by their digests up to the last one, and are taken in one step.
 
-use super::{
-    Output, Replica, Status, Write,
-    staged::{RANGE_BYTES, Staged},
-};
+use super::{Output, Replica, Status, Write, staged::Staged};
 use crate::{
     Entry, EpochStart, Message, Mode, OPERATION_BYTES_MAX, Promise, Service, View,
     replica::leader::piece,
@@ -138,7 +135,8 @@ impl<S: Service> Replica<S> {
             return;
         };
         self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
-        while let Some((first_op, last_op)) = fetch.staged.next_range() {
+        let range_bytes = self.options.burst_bytes();
+        while let Some((first_op, last_op)) = fetch.staged.next_range(range_bytes) {
             let message = Message::GetState { first_op, last_op };
             self.outputs.push(Output::Send { to, message });
         }
@@ -172,7 +170,7 @@ impl<S: Service> Replica<S> {
         let (entries_max, bytes_max) =
             (self.options.batch_entries_max, self.options.batch_bytes_max);
         let (mut next_op, mut sent_bytes) = (first_op, 0);
-        while next_op <= last_op && sent_bytes < RANGE_BYTES {
+        while next_op <= last_op && sent_bytes < self.options.burst_bytes() {
             let present = (next_op..=last_op).map_while(|op| self.log.get(op));
             let (entries, bytes) = piece(present, entries_max, bytes_max);
             // Behind a hole, others know more.

@@ -2,7 +2,8 @@
 
 use super::{Output, Replica, Status, Write};
 use crate::{
-    ClientId, Configuration, EpochStart, Log, Message, Mode, Service, Sessions, SnapshotPart, View,
+    BURST_MESSAGES, ClientId, Configuration, EpochStart, Log, Message, Mode, Service, Sessions,
+    SnapshotPart, View,
 };
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The longest snapshot that is taken from another replica, in bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
-/// Parts of a snapshot that are sent for one question.
-const PARTS_AT_ONCE: usize = 16;
 /// How long a snapshot is kept that others take, after it was last asked for, in microseconds.
 const KEPT_US: u64 = 30_000_000;
 
@@ -130,7 +129,7 @@ impl<S: Service> Replica<S> {
         let Some(first) = usize::try_from(offset).ok().filter(|start| *start < total) else {
             return;
         };
-        for start in (first..total).step_by(part_bytes).take(PARTS_AT_ONCE) {
+        for start in (first..total).step_by(part_bytes).take(BURST_MESSAGES) {
             let bytes = outgoing.bytes.slice(start..total.min(start + part_bytes));
             let (op, checksum, offset) = (outgoing.op, outgoing.checksum, start as u64);
             let part = SnapshotPart { op, total_bytes: total as u64, checksum, offset, bytes };
@@ -138,9 +137,9 @@ impl<S: Service> Replica<S> {
         }
     }
 
-    /// Bytes that come for one question.
-    fn burst_bytes(&self) -> u64 {
-        (self.options.part_bytes * PARTS_AT_ONCE) as u64
+    /// Bytes of a snapshot that come for one question.
+    fn burst_of_parts_bytes(&self) -> u64 {
+        (self.options.part_bytes * BURST_MESSAGES) as u64
     }
 
     /// A part of a snapshot has come.
@@ -164,7 +163,7 @@ impl<S: Service> Replica<S> {
                 checksum: part.checksum,
                 received: BytesMut::new(),
                 // Who offers it sends as much.
-                asked_bytes: self.burst_bytes(),
+                asked_bytes: self.burst_of_parts_bytes(),
                 progress_us: now_us,
             });
         }
@@ -188,7 +187,7 @@ impl<S: Service> Replica<S> {
 
     /// Asks for what comes next of the snapshot that is on its way here, if there is room under way.
     fn go_on_receiving(&mut self, now_us: u64) {
-        let burst_bytes = self.burst_bytes();
+        let burst_bytes = self.burst_of_parts_bytes();
         let Some(incoming) = self.incoming.as_mut() else { return };
         self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
         let under_way_bytes = incoming.asked_bytes.saturating_sub(incoming.received.len() as u64);

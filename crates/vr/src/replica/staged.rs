@@ -3,8 +3,6 @@
 use crate::Entry;
 use std::collections::BTreeMap;
 
-/// Bytes of entries that are asked for at once, and that are sent for one question, about.
-pub(super) const RANGE_BYTES: usize = 64 << 10;
 /// Places that are asked for at once.
 const RANGE_ENTRIES_MAX: u64 = 1_024;
 /// The same before it is known how long entries are.
@@ -94,12 +92,13 @@ impl Staged {
         }
     }
 
-    /// The places to ask for next, if there is room under way: at most one range is, and half of another.
-    pub(super) fn next_range(&mut self) -> Option<(u64, u64)> {
+    /// The places to ask for next, of about so many bytes, if there is room under way: at most one range is, and half of
+    /// another.
+    pub(super) fn next_range(&mut self, range_bytes: usize) -> Option<(u64, u64)> {
         let average_bytes = self.bytes / self.entries.len().max(1);
         let range = match average_bytes {
             0 => RANGE_ENTRIES_FIRST,
-            bytes => (RANGE_BYTES / bytes).clamp(1, RANGE_ENTRIES_MAX as usize) as u64,
+            bytes => (range_bytes / bytes).clamp(1, RANGE_ENTRIES_MAX as usize) as u64,
         };
         let has_room = self.asked_op <= self.whole_op + range / 2;
         (has_room && self.asked_op < self.target_op).then(|| {
@@ -121,6 +120,8 @@ mod tests {
     use crate::{ClientId, Kind, Request, View};
     use bytes::Bytes;
 
+    const RANGE_BYTES: usize = 64 << 10;
+
     fn entry(op: u64, bytes: usize) -> Entry {
         let (client, body) = (ClientId(1), Bytes::from(vec![0; bytes]));
         let request = Request {
@@ -137,27 +138,27 @@ mod tests {
     #[test]
     fn ranges_follow_what_comes_and_are_never_far_ahead() {
         let mut staged = Staged::new(5, 2_000);
-        assert_eq!(staged.next_range(), Some((5, 20)));
-        assert_eq!(staged.next_range(), None);
+        assert_eq!(staged.next_range(RANGE_BYTES), Some((5, 20)));
+        assert_eq!(staged.next_range(RANGE_BYTES), None);
         for op in 5..=12 {
             assert!(staged.take(entry(op, 60_000)));
         }
         // Long entries are asked for one by one.
-        assert_eq!(staged.next_range(), None);
+        assert_eq!(staged.next_range(RANGE_BYTES), None);
         staged.ask_again();
-        assert_eq!(staged.next_range(), Some((13, 13)));
-        assert_eq!(staged.next_range(), None);
+        assert_eq!(staged.next_range(RANGE_BYTES), Some((13, 13)));
+        assert_eq!(staged.next_range(RANGE_BYTES), None);
     }
 
     #[test]
     fn what_is_lost_is_asked_for_again() {
         let mut staged = Staged::new(1, 3);
-        assert_eq!(staged.next_range(), Some((1, 3)));
+        assert_eq!(staged.next_range(RANGE_BYTES), Some((1, 3)));
         assert!(staged.take(entry(1, 10)) && staged.take(entry(3, 10)));
         assert!(!staged.take(entry(3, 10)) && !staged.take(entry(4, 10)));
         assert!(!staged.is_whole());
         staged.ask_again();
-        assert_eq!(staged.next_range(), Some((2, 3)));
+        assert_eq!(staged.next_range(RANGE_BYTES), Some((2, 3)));
         assert!(staged.take(entry(2, 10)) && staged.is_whole());
         assert_eq!(staged.into_entries().len(), 3);
     }
@@ -171,9 +172,9 @@ mod tests {
         staged.begin_later(5);
         assert_eq!(staged.entries().map(|entry| entry.op).collect::<Vec<_>>(), [5, 6]);
         staged.ask_again();
-        assert_eq!(staged.next_range(), Some((7, 9)));
+        assert_eq!(staged.next_range(RANGE_BYTES), Some((7, 9)));
         staged.begin_again(2);
         assert_eq!((staged.first_op(), staged.bytes()), (2, 0));
-        assert_eq!(staged.next_range(), Some((2, 9)));
+        assert_eq!(staged.next_range(RANGE_BYTES), Some((2, 9)));
     }
 }
