@@ -6,6 +6,7 @@
 mod ceilings;
 mod content;
 mod etcd;
+mod exchange;
 mod failover;
 mod group;
 mod outcome;
@@ -120,6 +121,11 @@ fn measure(spec: &VrSpec, subject: Subject, case: &Case) -> Result<Measured, Com
         Subject::Udp => {
             let mut window = Window::after(spec.warm_up, spec.window);
             ceilings::udp(case, &mut window).map_err(failed("sockets"))?;
+            Ok(Measured { load: window.load(), cpu: None })
+        }
+        Subject::Exchange => {
+            let mut window = Window::after(spec.warm_up, spec.window);
+            exchange::run(case, &mut window).map_err(failed("sockets"))?;
             Ok(Measured { load: window.load(), cpu: None })
         }
         Subject::Sync => {

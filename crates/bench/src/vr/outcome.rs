@@ -64,7 +64,7 @@ pub enum Entry {
 /// A measurement under load.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadEntry {
-    /// `vr`, `udp`, `sync` or the peer's name.
+    /// `vr`, `udp`, `exchange`, `sync` or the peer's name.
     pub subject: &'static str,
     /// `volatile` or `durable`.
     pub mode: &'static str,
@@ -173,6 +173,8 @@ impl Outcome {
         for case in 0..self.cases.len() {
             let name = self.cases[case].to_string();
             self.quote_one(Subject::Udp, case, p50, &format!("vr_over_udp_{name}_p50"));
+            let exchange = Subject::Exchange;
+            self.quote_one(exchange, case, p50, &format!("vr_over_exchange_{name}_p50"));
             self.quote_one(Subject::Sync, case, rate, &format!("vr_over_sync_{name}_rate"));
             let etcd = Subject::Peer(Peer::Etcd);
             self.quote_one(etcd, case, rate, &format!("vr_over_etcd_{name}_rate"));

@@ -37,9 +37,10 @@ pub enum Peer {
 pub enum Subject {
     /// A group of `ashlar node` processes.
     Vr,
-    /// Two processes' worth of UDP: a datagram there and back, without anything else. What a lone client's
-    /// request costs at least is two of these.
+    /// A datagram to another thread and back, without anything else.
     Udp,
+    /// The datagrams of one operation between bare sockets: what the network costs a lone client at least.
+    Exchange,
     /// Group sync without replication: as many files as members, each with a thread that writes what waits and syncs
     /// it. What a durable group reaches at most on this disk.
     Sync,
@@ -136,6 +137,7 @@ impl Subject {
         match self {
             Self::Vr => "vr",
             Self::Udp => "udp",
+            Self::Exchange => "exchange",
             Self::Sync => "sync",
             Self::Peer(Peer::Etcd) => "etcd",
         }
@@ -154,7 +156,8 @@ impl VrSpec {
     /// Ours, what bounds it, and the peers.
     pub(super) fn subjects(&self) -> Vec<Subject> {
         let peers = self.peers.iter().copied().map(Subject::Peer);
-        [Subject::Vr, Subject::Udp, Subject::Sync].into_iter().chain(peers).collect()
+        let bounds = [Subject::Udp, Subject::Exchange, Subject::Sync];
+        [Subject::Vr].into_iter().chain(bounds).chain(peers).collect()
     }
 
     /// Whether a subject says something about a case.
@@ -162,7 +165,9 @@ impl VrSpec {
         let is_closed = self.arrival == Arrival::Closed;
         match subject {
             Subject::Vr => true,
-            Subject::Udp => case.mode == Mode::Volatile && case.clients == 1 && is_closed,
+            Subject::Udp | Subject::Exchange => {
+                case.mode == Mode::Volatile && case.clients == 1 && is_closed
+            }
             Subject::Sync => case.mode == Mode::Durable && is_closed,
             Subject::Peer(Peer::Etcd) => case.mode == Mode::Durable,
         }
