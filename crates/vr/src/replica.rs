@@ -119,6 +119,8 @@ pub struct Replica<S> {
     checkpoint: Option<(u64, u64)>,
     /// The log up to here is on disk as a checkpoint.
     checkpoint_op: u64,
+    /// Bytes of the entries that were executed since the last checkpoint was written.
+    unsaved_bytes: usize,
 }
 
 /// When to do what comes by itself, in microseconds.

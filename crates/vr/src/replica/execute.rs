@@ -35,14 +35,15 @@ impl<S: Service> Replica<S> {
         while self.executed < self.commit {
             let Some(entry) = self.log.get(self.executed + 1).cloned() else { break };
             self.executed = entry.op;
+            self.unsaved_bytes += entry.bytes();
             self.time_ms = entry.time_ms;
             self.execute(now_us, &entry);
             self.executed_at(entry.op);
         }
         self.settle_epoch(now_us);
         self.answer_reads();
-        self.checkpoint();
         self.release();
+        self.checkpoint();
     }
 
     fn execute(&mut self, now_us: u64, entry: &Entry) {
@@ -88,9 +89,10 @@ impl<S: Service> Replica<S> {
         }
     }
 
-    /// Writes a checkpoint when the log has become long.
+    /// Writes a checkpoint when much was executed since the last one, or nothing but one can shorten the log.
     pub(super) fn checkpoint(&mut self) {
-        let is_long = self.log.bytes() > self.options.log_bytes_max / 2;
+        let bytes_max = self.options.log_bytes_max;
+        let is_long = self.unsaved_bytes > bytes_max / 2 || self.log.bytes() > bytes_max;
         let is_durable = self.options.mode == Mode::Durable;
         if !is_durable
             || !is_long
@@ -105,6 +107,7 @@ impl<S: Service> Replica<S> {
         let number =
             self.outputs.write(Write::Checkpoint { op, digest, bytes, replaces: false, promise });
         self.checkpoint = Some((number, op));
+        self.unsaved_bytes = 0;
     }
 
     /// Forgets what nobody is likely to ask for.
@@ -125,8 +128,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use crate::{
-        ClientId, Configuration, Kind, Operation, Options, Output, RESULT_BYTES_MAX, ReadId,
-        Replica, Request, Service, Start,
+        ClientId, Configuration, Kind, Mode, Operation, Options, Output, RESULT_BYTES_MAX, ReadId,
+        Replica, Request, Service, Start, Write,
     };
     use bytes::Bytes;
 
@@ -151,15 +154,19 @@ mod tests {
         }
     }
 
-    /// A group of one, which executes a request at once.
-    struct Alone(Replica<Long>);
+    /// A group of one, which executes a request at once, and how many checkpoints it has written.
+    struct Alone(Replica<Long>, usize);
 
     impl Alone {
         fn new() -> Self {
+            Self::with(Options::default())
+        }
+
+        fn with(options: Options) -> Self {
             let address = ([10, 0, 0, 1], 1).into();
             let start = Start::New(Configuration::new(0, vec![address]).unwrap());
-            let replica = Replica::new(0, address, Options::default(), 1, start, Long);
-            let mut alone = Self(replica.unwrap());
+            let replica = Replica::new(0, address, options, 1, start, Long);
+            let mut alone = Self(replica.unwrap(), 0);
             alone.perform();
             alone.request(Kind::Register, 0, 0, Bytes::new());
             alone
@@ -167,14 +174,15 @@ mod tests {
 
         fn perform(&mut self) {
             while let Some(output) = self.0.poll_output() {
-                if let Output::Persist { number, .. } = output {
+                if let Output::Persist { number, write } = output {
+                    self.1 += usize::from(matches!(write, Write::Checkpoint { .. }));
                     self.0.handle_persisted(0, number);
                 }
             }
         }
 
         fn request(&mut self, kind: Kind, session: u64, number: u64, body: Bytes) {
-            let (client, acknowledged) = (ClientId(1), 0);
+            let (client, acknowledged) = (ClientId(1), number.saturating_sub(1));
             let request = Request { client, session, number, acknowledged, kind, body };
             self.0.handle_request(0, 0, request);
             self.perform();
@@ -190,6 +198,28 @@ mod tests {
             let question = Bytes::copy_from_slice(&(bytes as u64).to_le_bytes());
             self.0.handle_read(0, ReadId(1), question);
         }
+    }
+
+    #[test]
+    fn a_checkpoint_is_written_for_every_half_of_a_log_and_no_more_often() {
+        let log_bytes_max = 40_000;
+        let options = Options {
+            mode: Mode::Durable,
+            log_bytes_max,
+            window_bytes: 10_000,
+            batch_bytes_max: 1_000,
+            ..Options::default()
+        };
+        let mut alone = Alone::with(options);
+        let mut appended = 0;
+        for number in 1..=2_000 {
+            let body = Bytes::copy_from_slice(&[0; 8]);
+            alone.request(Kind::Operation, 1, number, body);
+            appended += alone.0.log().get(alone.0.log().head_op()).unwrap().bytes();
+        }
+        let expected = appended / (log_bytes_max / 2);
+        assert!((expected - 1..=expected + 1).contains(&alone.1), "{} checkpoints", alone.1);
+        assert!(alone.0.log().bytes() <= log_bytes_max);
     }
 
     #[test]

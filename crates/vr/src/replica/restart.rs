@@ -119,6 +119,7 @@ impl<S: Service> Replica<S> {
             promise_write: 0,
             checkpoint: None,
             checkpoint_op: 0,
+            unsaved_bytes: 0,
         }
     }
 

@@ -235,6 +235,7 @@ impl<S: Service> Replica<S> {
             let number = self.outputs.write(write);
             self.promise_write = number;
             self.checkpoint = Some((number, op));
+            self.unsaved_bytes = 0;
             if !keeps {
                 self.unpersisted.clear();
                 self.persisted_op = 0;
