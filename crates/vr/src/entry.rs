@@ -105,8 +105,13 @@ impl Entry {
 
     /// How much room it takes.
     pub fn bytes(&self) -> usize {
-        ENTRY_HEADER_BYTES + self.request.body.len()
+        entry_bytes(&self.request)
     }
+}
+
+/// How much room a request's entry takes.
+pub(crate) fn entry_bytes(request: &Request) -> usize {
+    ENTRY_HEADER_BYTES + request.body.len()
 }
 
 #[cfg(test)]

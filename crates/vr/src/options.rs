@@ -38,7 +38,7 @@ pub struct Options {
     pub batch_entries_max: usize,
     /// Bytes of entries in a message, if it has more than one.
     pub batch_bytes_max: usize,
-    /// Messages with new entries that a leader has under way before requests wait to share one.
+    /// Messages with new entries that a leader has under way before requests wait to share one, until they fill it.
     pub pipeline_max: u64,
     /// Requests that wait at a leader; beyond, they are dropped and clients repeat them.
     pub queue_max: usize,

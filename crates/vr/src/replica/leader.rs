@@ -4,7 +4,8 @@ use super::{
     Answer, Output, Replica, Reply, Status, Write, execute::Reconfiguration, has_room, reads::Reads,
 };
 use crate::{
-    ClientId, Entry, Kind, Known, Members, Message, Mode, OUTSTANDING_MAX, Request, Service, View,
+    ClientId, Entry, Kind, Known, Members, Message, Mode, OUTSTANDING_MAX, Options, Request,
+    Service, View, entry::entry_bytes,
 };
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
@@ -212,7 +213,8 @@ impl<S: Service> Replica<S> {
         let leading = self.leading.as_mut().filter(|leading| !leading.queue.is_empty())?;
         let is_open = log.head_op() - *commit < options.window_entries
             && leading.batch_bytes < options.window_bytes
-            && (leading.batches.len() as u64) < options.pipeline_max
+            && ((leading.batches.len() as u64) < options.pipeline_max
+                || fills_message(&leading.queue, options))
             && has_room(log, options);
         if !is_open || !is_certain || leading.ends_at.is_some() || !self.is_settled {
             return None;
@@ -233,7 +235,7 @@ impl<S: Service> Replica<S> {
                 leading.ends_at = Some(op);
                 break;
             }
-            let next_bytes = leading.queue.front().map_or(0, |next| next.body.len());
+            let next_bytes = leading.queue.front().map_or(0, entry_bytes);
             if entries.len() >= options.batch_entries_max
                 || bytes + next_bytes > options.batch_bytes_max
             {
@@ -437,6 +439,16 @@ impl<S: Service> Replica<S> {
         let view = self.view;
         self.outputs.push(Output::Reply(Reply { client, number, view, answer }));
     }
+}
+
+/// Whether requests that wait are enough for a message: more of them would not share it.
+fn fills_message(queue: &VecDeque<Request>, options: &Options) -> bool {
+    let mut bytes = 0;
+    let mut is_full = |request: &Request| {
+        bytes += entry_bytes(request);
+        bytes > options.batch_bytes_max
+    };
+    queue.len() >= options.batch_entries_max || queue.iter().any(&mut is_full)
 }
 
 /// The entries of one message, and their bytes.
