@@ -235,3 +235,69 @@ fn hand_off_is_measured_beside_its_ceiling_and_the_relay() {
     let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
     assert!(!text(&left.stdout).contains(&format!("ashlar-{name}-")), "the lab is still there");
 }
+
+#[test]
+fn groups_are_measured_beside_what_bounds_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (data, result, report) = (path("data"), path("result.json"), path("report"));
+    let output = bench(&[
+        "vr",
+        "--members=1,3",
+        "--clients=1,8",
+        "--rounds=1",
+        "--seconds=0.3",
+        "--warm-up-seconds=0.1",
+        "--kills=1",
+        "--directory",
+        &data,
+        "--json",
+        &result,
+        "--report",
+        &report,
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(
+        table.contains("volatile_n1_1_clients_64B") && table.contains("durable_n3_8_clients_64B"),
+        "{table}"
+    );
+    let result = json(Path::new(&result));
+    let ratios = result["ratios"].as_object().unwrap();
+    for name in [
+        "vr_over_udp_volatile_n3_1_clients_64B_p50",
+        "vr_over_exchange_volatile_n3_1_clients_64B_p50",
+        "vr_over_sync_durable_n3_8_clients_64B_rate",
+    ] {
+        assert!(ratios.contains_key(name), "{name}: {ratios:?}");
+    }
+    let series = result["series"].as_array().unwrap();
+    let groups = series.iter().filter(|entry| entry["subject"] == "vr");
+    let groups: Vec<_> = groups.collect();
+    assert_eq!(groups.len(), 8);
+    for entry in groups {
+        assert!(entry["operations"].as_u64().unwrap() > 0 && entry["failures"] == 0, "{entry}");
+        assert!(entry["leader_cpu_us_per_operation"].as_f64().is_some(), "{entry}");
+    }
+    // Groups of one have nobody who could take over.
+    let failovers: Vec<_> = series.iter().filter(|entry| entry["kind"] == "failover").collect();
+    assert_eq!(failovers.len(), 2);
+    assert!(failovers.iter().all(|entry| entry["members"] == 3 && entry["kills"] == 1));
+    assert!(Path::new(&report).join("README.md").is_file());
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "no data are left behind");
+}
+
+#[test]
+fn what_cannot_be_measured_of_groups_is_one_line() {
+    for (words, says) in [
+        (["--members=2", "--clients=1"], "members: a group has 1, 3, 5 or 7"),
+        (["--members=3", "--clients=0"], "clients: must be 1 to"),
+        (["--members=3", "--values=1GiB"], "values: at most"),
+        (["--modes=durable,durable", "--clients=1"], "given twice"),
+    ] {
+        let output = bench(&[&["vr"], &words[..]].concat());
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains(says), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}

@@ -47,7 +47,7 @@ pub fn run(spec: &VrSpec, progress: &mut dyn Progress) -> Result<Outcome, Compar
     let applies = |trial: &Trial| spec.applies(subjects[trial.subject], &cases[trial.case]);
     let mut trials = experiment::schedule(subjects.len(), cases.len(), spec.rounds);
     trials.retain(applies);
-    let groups = groups(&cases);
+    let groups = if spec.kills > 0 { groups(&cases) } else { Vec::new() };
     let mut steps = Steps::new(progress, trials.len() + groups.len() * spec.kills);
     let mut samples = Vec::with_capacity(trials.len());
     for trial in trials {
@@ -58,22 +58,20 @@ pub fn run(spec: &VrSpec, progress: &mut dyn Progress) -> Result<Outcome, Compar
     }
     let mut failovers = Vec::new();
     for (mode, members) in groups {
-        if spec.kills > 0 && members > 1 {
-            let directory = directory(&spec.directory)?;
-            let mut group = Group::start(&spec.executable, directory.path(), mode, members)?;
-            let what = format!("kill the leader of {members}, {}", mode.name());
-            let step = |_| steps.next(&what);
-            let silences = failover::silences(&mut group, spec.kills, step)?;
-            failovers.push(Failover { mode, members, kills: spec.kills, silences });
-        }
+        let directory = directory(&spec.directory)?;
+        let mut group = Group::start(&spec.executable, directory.path(), mode, members)?;
+        let what = format!("kill the leader of {members}, {}", mode.name());
+        let step = |_| steps.next(&what);
+        let silences = failover::silences(&mut group, spec.kills, step)?;
+        failovers.push(Failover { mode, members, kills: spec.kills, silences });
     }
     Ok(Outcome::new(&subjects, cases, samples, failovers))
 }
 
-/// The groups whose leaders are killed.
+/// The groups whose leaders are killed: those that go on without.
 fn groups(cases: &[Case]) -> Vec<(Mode, usize)> {
     let mut groups: Vec<(Mode, usize)> = Vec::new();
-    for case in cases {
+    for case in cases.iter().filter(|case| case.members > 1) {
         let group = (case.mode, case.members);
         if !groups.contains(&group) {
             groups.push(group);
