@@ -1,6 +1,11 @@
 //! Clients of a group: sessions and reads over one socket.
 
-use crate::{clock::now_us, io::Io, timers::Timers, udp::Udp};
+use crate::{
+    clock::now_us,
+    io::Io,
+    timers::Timers,
+    udp::{DATAGRAM_BYTES_MAX, Udp},
+};
 use ashlar_vr::{Client, ClientId, ClientOutput, Configuration, Kind, View};
 use ashlar_wire::replication::{
     Epoch, Found, Frame, Read, ReadAnswer, Reassembly, Scope, decode, take_frame,
@@ -83,7 +88,7 @@ impl Clients {
     /// When the socket cannot be had.
     ///
     /// # Panics
-    /// Without members, or without a time to wait.
+    /// Without members, without a time to wait, or with datagrams that no kernel sends.
     pub fn new(
         scope: (u64, u32),
         members: Vec<SocketAddr>,
@@ -92,6 +97,10 @@ impl Clients {
         wait_us: u64,
     ) -> io::Result<Self> {
         assert!(!members.is_empty() && wait_us > 0, "a group and a time");
+        assert!(
+            datagram_bytes_max <= DATAGRAM_BYTES_MAX,
+            "datagrams of {datagram_bytes_max} bytes"
+        );
         let any = match members[0] {
             SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
             SocketAddr::V6(_) => SocketAddr::from(([0; 16], 0)),

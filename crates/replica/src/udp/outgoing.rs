@@ -67,9 +67,10 @@ impl Outgoing {
             if count == 0 {
                 let refused = datagrams_of(&self.trains[done..=done]);
                 sent.refused += refused;
-                // What the kernel cannot cut, it says with either of these.
+                // The device cannot cut trains; the kernel cannot; their datagrams are too long for the path.
+                let cannot = [libc::EIO, libc::EINVAL, libc::EMSGSIZE].map(Some);
                 let error = io::Error::last_os_error().raw_os_error();
-                self.is_single |= refused > 1 && matches!(error, Some(libc::EIO | libc::EINVAL));
+                self.is_single |= refused > 1 && cannot.contains(&error);
             }
             done += count.max(1);
         }
@@ -115,12 +116,14 @@ impl Outgoing {
         controls.extend(trains.iter().map(|train| segment_control(datagrams[train.start].1.len())));
         headers.clear();
         let each = trains.iter().zip(names).zip(controls);
+        let first_piece = pieces.as_mut_ptr();
         headers.extend(each.map(|((train, name), control)| {
             // SAFETY: numbers and pointers, for which zero is a value.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
             header.msg_hdr.msg_name = name.as_ptr().cast_mut().cast();
             header.msg_hdr.msg_namelen = name.len();
-            header.msg_hdr.msg_iov = &raw mut pieces[train.start];
+            // In bounds: trains are parts of what the pieces describe.
+            header.msg_hdr.msg_iov = first_piece.wrapping_add(train.start);
             header.msg_hdr.msg_iovlen = train.len();
             if train.len() > 1 {
                 header.msg_hdr.msg_control = (&raw mut *control).cast();
