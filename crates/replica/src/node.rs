@@ -10,7 +10,7 @@ use crate::{
     udp::{DATAGRAM_BYTES_MAX, Udp},
     writer::{Finished, Writer},
 };
-use ashlar_wire::replication::{DecodeError, HEADER_BYTES, Reassembly, decode, take_frame};
+use ashlar_wire::replication::{DecodeError, Frame, HEADER_BYTES, Reassembly, decode, take_frame};
 use foldhash::{HashMap, HashMapExt};
 use rustix::{
     event::{
@@ -242,8 +242,10 @@ impl Loop {
         let time_ms = time_ms();
         let Self { cluster, io, reassembly, groups, places, dirty, stats, .. } = self;
         let received = io.udp().receive(|from, mut datagram| {
+            let mut frames = 0;
             while !datagram.is_empty() {
                 let frame = take_frame(&mut datagram);
+                frames += 1;
                 let decoded = match reassembly.take(*cluster, from, frame) {
                     Ok(None) => continue,
                     Ok(Some(frame)) => decode(*cluster, &frame),
@@ -263,6 +265,11 @@ impl Loop {
                     stats.unknown_group.fetch_add(1, Relaxed);
                     continue;
                 };
+                if matches!(frame, Frame::Replica(_)) && (frames > 1 || !datagram.is_empty()) {
+                    // Replicas send each of these alone: many in one would ask for more than anybody can answer.
+                    stats.foreign.fetch_add(1, Relaxed);
+                    continue;
+                }
                 groups[place].handle_frame(now_us, time_ms, from, frame);
                 dirty.add(place);
             }
