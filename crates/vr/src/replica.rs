@@ -87,6 +87,8 @@ pub struct Replica<S> {
     recovering: Option<Recovering>,
     /// A log on its way here.
     fetch: Option<Fetch>,
+    /// How often in a row nothing came of a log or a snapshot that was asked for.
+    silences: u32,
     /// A snapshot on its way here.
     incoming: Option<Incoming>,
     /// A snapshot that others take from here.

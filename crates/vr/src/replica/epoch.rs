@@ -50,7 +50,8 @@ impl<S: Service> Replica<S> {
             return;
         }
         self.stop_leading();
-        (self.changing, self.recovering, self.fetch) = (None, None, None);
+        (self.changing, self.recovering) = (None, None);
+        (self.fetch, self.incoming) = (None, None);
         self.suspicions = Default::default();
         self.timers = Default::default();
         self.ahead.clear();

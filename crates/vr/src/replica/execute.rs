@@ -41,6 +41,7 @@ impl<S: Service> Replica<S> {
             self.executed_at(entry.op);
         }
         self.settle_epoch(now_us);
+        self.forget_old_snapshot();
         self.answer_reads();
         self.release();
         self.checkpoint();

@@ -4,12 +4,16 @@
 //! between, entries that it had acknowledged are gone. Here the fetched entries wait beside the log, are
 //! checked by their digests up to the last one, and are taken in one step.
 
-use super::{Output, Replica, Status, Write, staged::Staged};
+use super::{LOG_FACTOR_MAX, Output, Replica, Status, Write, staged::Staged};
 use crate::{
-    Entry, EpochStart, Message, Mode, OPERATION_BYTES_MAX, Promise, Service, View,
-    replica::leader::piece,
+    BURST_MESSAGES, ENTRY_HEADER_BYTES, Entry, EpochStart, Message, Mode, OPERATION_BYTES_MAX,
+    Promise, Service, View,
+    replica::leader::{BACKOFF_MAX, piece},
 };
 use core::net::SocketAddr;
+
+/// Messages with entries or parts of snapshots that may wait to be sent before questions for more are not heard.
+pub(super) const BULK_MAX: usize = 4 * BURST_MESSAGES;
 
 /// What a log is fetched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +121,7 @@ impl<S: Service> Replica<S> {
         let likely_op = if may_begin { whole_op } else { 0 };
         let first_op = have_op.max(self.common_op()).max(likely_op) + 1;
         self.fetch = Some(Fetch { staged: Staged::new(first_op, target_op), ..fetch });
+        self.silences = 0;
         self.go_on_fetching(now_us);
     }
 
@@ -127,6 +132,7 @@ impl<S: Service> Replica<S> {
 
     /// Asks for what is missing next, or takes the log if nothing is.
     fn go_on_fetching(&mut self, now_us: u64) {
+        let (wait_us, range_bytes) = (self.fetch_wait_us(), self.options.burst_bytes());
         let Some(fetch) = self.fetch.as_mut() else { return };
         if fetch.staged.is_whole() {
             return self.finish_fetch(now_us);
@@ -134,16 +140,22 @@ impl<S: Service> Replica<S> {
         let Some(to) = fetch.sources.get(fetch.turn % fetch.sources.len().max(1)).copied() else {
             return;
         };
-        self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
-        let range_bytes = self.options.burst_bytes();
+        self.timers.fetch = Some(now_us + wait_us);
         while let Some((first_op, last_op)) = fetch.staged.next_range(range_bytes) {
             let message = Message::GetState { first_op, last_op };
             self.outputs.push(Output::Send { to, message });
         }
     }
 
+    /// How long a source may be silent: longer each time, for it may be far away, or have much to do.
+    pub(super) fn fetch_wait_us(&self) -> u64 {
+        let wait_us = (4 * self.options.resend_us) << self.silences.min(BACKOFF_MAX);
+        wait_us.min(self.options.suspect_us)
+    }
+
     /// A source was silent, or something was lost.
     pub(super) fn fetch_timed_out(&mut self, now_us: u64) {
+        self.silences += 1;
         self.ask_for_parts_again(now_us);
         if let Some(fetch) = self.fetch.as_mut() {
             fetch.turn += 1;
@@ -166,14 +178,17 @@ impl<S: Service> Replica<S> {
             }
             return;
         }
+        if self.outputs.bulk() >= BULK_MAX {
+            // Somebody asks faster than answers leave; the question is repeated.
+            return;
+        }
         let last_op = last_op.min(self.log.head_op());
         let (entries_max, bytes_max) =
             (self.options.batch_entries_max, self.options.batch_bytes_max);
         let (mut next_op, mut sent_bytes) = (first_op, 0);
         while next_op <= last_op && sent_bytes < self.options.burst_bytes() {
-            let present = (next_op..=last_op).map_while(|op| self.log.get(op));
+            let present = (next_op..=last_op).filter_map(|op| self.log.get(op));
             let (entries, bytes) = piece(present, entries_max, bytes_max);
-            // Behind a hole, others know more.
             let Some(last) = entries.last() else { return };
             (next_op, sent_bytes) = (last.op + 1, sent_bytes + bytes);
             self.outputs.push(Output::Send { to: from, message: Message::NewState { entries } });
@@ -182,7 +197,9 @@ impl<S: Service> Replica<S> {
 
     /// Entries have come that were asked for.
     pub(super) fn on_new_state(&mut self, now_us: u64, from: SocketAddr, entries: Vec<Entry>) {
-        let bytes_max = 2 * self.options.log_bytes_max + OPERATION_BYTES_MAX;
+        // A log may have twice what is kept and one entry more, and another one of that length in front of it.
+        let log_bytes_max = LOG_FACTOR_MAX * self.options.log_bytes_max;
+        let bytes_max = 2 * (log_bytes_max + ENTRY_HEADER_BYTES + OPERATION_BYTES_MAX);
         let common_op = self.common_op();
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.sources.contains(&from)) else {
             return;
@@ -208,6 +225,7 @@ impl<S: Service> Replica<S> {
             return;
         }
         if is_new {
+            self.silences = 0;
             self.go_on_fetching(now_us);
         }
     }
@@ -244,7 +262,7 @@ impl<S: Service> Replica<S> {
             // Of several logs: asked for anew, from somebody else.
             fetch.staged.begin_again(common_op + 1);
             fetch.turn += 1;
-            self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
+            self.timers.fetch = Some(now_us + self.fetch_wait_us());
             return;
         }
         let fetch = self.fetch.take().expect("it is there");

@@ -14,7 +14,7 @@ use std::{collections::VecDeque, net::SocketAddr};
 /// Messages that may be under way to one backup.
 const FLIGHT_MAX: usize = 64;
 /// How often the time between two repetitions doubles.
-const BACKOFF_MAX: u32 = 5;
+pub(super) const BACKOFF_MAX: u32 = 5;
 
 /// What only a leader knows.
 #[derive(Debug)]
@@ -93,6 +93,13 @@ impl Peer {
             self.flight.pop_front();
             self.flight_bytes -= bytes;
         }
+    }
+}
+
+impl Leading {
+    /// Up to where each member has acknowledged, by place.
+    pub(super) fn acked(&self) -> impl Iterator<Item = Option<u64>> {
+        self.peers.iter().map(|peer| peer.acked)
     }
 }
 

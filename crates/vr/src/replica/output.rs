@@ -133,6 +133,8 @@ pub struct Promise {
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
     queue: VecDeque<Output>,
+    /// How many of them carry parts of logs or snapshots to those who asked.
+    bulk: usize,
     /// The number of the last write.
     written: u64,
     /// The last write that is persistent.
@@ -141,6 +143,7 @@ pub(super) struct Outputs {
 
 impl Outputs {
     pub(super) fn push(&mut self, output: Output) {
+        self.bulk += usize::from(is_bulk(&output));
         self.queue.push_back(output);
     }
 
@@ -152,7 +155,14 @@ impl Outputs {
     }
 
     pub(super) fn pop(&mut self) -> Option<Output> {
-        self.queue.pop_front()
+        let output = self.queue.pop_front();
+        self.bulk -= usize::from(output.as_ref().is_some_and(is_bulk));
+        output
+    }
+
+    /// Messages that wait and carry parts of logs or snapshots to those who asked for them.
+    pub(super) fn bulk(&self) -> usize {
+        self.bulk
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -175,4 +185,9 @@ impl Outputs {
     pub(super) fn is_persisted(&self, number: u64) -> bool {
         number <= self.persisted
     }
+}
+
+fn is_bulk(output: &Output) -> bool {
+    let Output::Send { message, .. } = output else { return false };
+    matches!(message, Message::NewState { .. } | Message::Snapshot(_))
 }

@@ -120,6 +120,7 @@ impl<S: Service> Replica<S> {
             checkpoint: None,
             checkpoint_op: 0,
             unsaved_bytes: 0,
+            silences: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Snapshots: everything up to a place, for replicas that lack entries that nobody keeps any more.
 
-use super::{Output, Replica, Status, Write};
+use super::{Output, Replica, Status, Write, fetch::BULK_MAX};
 use crate::{
     BURST_MESSAGES, ClientId, Configuration, EpochStart, Log, Message, Mode, Service, Sessions,
     SnapshotPart, View,
@@ -116,7 +116,8 @@ impl<S: Service> Replica<S> {
 
     /// Somebody asks for the parts of a snapshot from a place on.
     pub(super) fn on_get_snapshot(&mut self, now_us: u64, from: SocketAddr, op: u64, offset: u64) {
-        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.op == op) {
+        let is_kept = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.op == op);
+        if is_kept && self.outputs.bulk() < BULK_MAX {
             self.send_parts(now_us, from, offset);
         }
     }
@@ -152,6 +153,8 @@ impl<S: Service> Replica<S> {
             now_us > incoming.progress_us + 20 * self.options.resend_us && incoming.from != from
         };
         let begins = match &self.incoming {
+            // One that waits for its disk would wait with it, and the next one, too.
+            _ if self.checkpoint.is_some() => false,
             None => true,
             Some(incoming) => incoming.op < part.op && incoming.from == from || is_stuck(incoming),
         };
@@ -174,6 +177,7 @@ impl<S: Service> Replica<S> {
             return;
         }
         incoming.progress_us = now_us;
+        self.silences = 0;
         incoming.received.extend_from_slice(&part.bytes);
         if (incoming.received.len() as u64) < incoming.total_bytes {
             return self.go_on_receiving(now_us);
@@ -187,15 +191,20 @@ impl<S: Service> Replica<S> {
 
     /// Asks for what comes next of the snapshot that is on its way here, if there is room under way.
     fn go_on_receiving(&mut self, now_us: u64) {
-        let burst_bytes = self.burst_of_parts_bytes();
+        let (burst_bytes, wait_us) = (self.burst_of_parts_bytes(), self.fetch_wait_us());
         let Some(incoming) = self.incoming.as_mut() else { return };
-        self.timers.fetch = Some(now_us + 4 * self.options.resend_us);
+        self.timers.fetch = Some(now_us + wait_us);
         let under_way_bytes = incoming.asked_bytes.saturating_sub(incoming.received.len() as u64);
         if incoming.asked_bytes < incoming.total_bytes && under_way_bytes <= burst_bytes {
             let (op, offset, to) = (incoming.op, incoming.asked_bytes, incoming.from);
             incoming.asked_bytes += burst_bytes;
             self.outputs.push(Output::Send { to, message: Message::GetSnapshot { op, offset } });
         }
+    }
+
+    /// Forgets a snapshot on its way here of which everything is executed.
+    pub(super) fn forget_old_snapshot(&mut self) {
+        self.incoming.take_if(|incoming| incoming.op <= self.executed);
     }
 
     /// Asks anew for what has not come of the snapshot that is on its way here.

@@ -33,7 +33,18 @@ impl<S: Service> Replica<S> {
         let is_stalled = self.is_stalled(now_us);
         let is_full = self.options.mode == Mode::Durable && !has_room(&self.log, &self.options);
         // One that may not say yet that it leads is silent, and missed, anyway.
-        is_stalled && is_full && self.is_leader() && self.commit == self.log.head_op()
+        is_stalled && is_full && self.is_leader() && self.others_have_everything()
+    }
+
+    /// Whether a quorum without this leader has all of its log.
+    fn others_have_everything(&self) -> bool {
+        let head_op = self.log.head_op();
+        let count = self.leading.as_ref().map_or(0, |leading| {
+            let others =
+                leading.acked().enumerate().filter(|(place, _)| Some(*place) != self.place);
+            others.filter(|(_, acked)| *acked == Some(head_op)).count()
+        });
+        count >= self.configuration.quorum()
     }
 
     /// Gives its view up. It has left alone, as a leader that ended would have: the others leave when they miss it, and

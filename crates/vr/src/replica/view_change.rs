@@ -308,7 +308,11 @@ impl<S: Service> Replica<S> {
         let have_op = if is_own { self.log.whole_op().min(head_op) } else { 0 };
         let members = self.configuration.members();
         let others = sources.iter().filter(|(_, place)| *place != own);
-        let sources = others.map(|(_, place)| members[*place]).collect();
+        let sources: Vec<_> = others.map(|(_, place)| members[*place]).collect();
+        if sources.is_empty() && have_op < head_op {
+            // Only this replica has voted with that log, and its disk has lost some of it: the next vote may help.
+            return;
+        }
         self.fetch_to_lead(now_us, commit, (head_op, have_op), sources);
     }
 
