@@ -15,11 +15,7 @@ use ashlar_replica::{
 use ashlar_storage::{Contents, Purpose, ReplicaJournal, StorageError};
 use ashlar_vr::{Mode, Service, Write, kv::KeyValue};
 use metrics::Metrics;
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 /// A group whose journal [`format()`] has seen to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +37,8 @@ pub fn format(config: &Config) -> impl Iterator<Item = Result<Formatted, Storage
     groups.map(|group| {
         let directory = directory(config, group);
         let purpose = purpose(group);
-        let created = ReplicaJournal::create(&directory, purpose)?.then(|| state(purpose));
+        let created = ReplicaJournal::create(&directory, purpose, &owner(config, group))?;
+        let created = created.then(|| state(purpose));
         Ok(Formatted { group: group.number, directory, created })
     })
 }
@@ -55,6 +52,13 @@ fn directory(config: &Config, group: &ReplicationGroup) -> PathBuf {
 /// What a group's journal is created for.
 fn purpose(group: &ReplicationGroup) -> Purpose {
     if group.configuration.is_some() { Purpose::New } else { Purpose::Join }
+}
+
+/// Whose journal a group's is: no other replica may ever speak with its promises.
+fn owner(config: &Config, group: &ReplicationGroup) -> String {
+    let listen = config.replication.as_ref().map(|role| role.listen.to_string());
+    let listen = listen.expect("a group is of this role");
+    format!("{listen} in group {} of cluster {}", group.number, config.cluster.id)
 }
 
 /// As the configuration names it.
@@ -76,7 +80,7 @@ pub(crate) fn start(
     role: &Replication,
     registry: &mut Registry,
 ) -> Result<(Replicas, Arc<dyn Health>), NodeError> {
-    let groups = role.groups.iter().map(|group| replica(&directory(config, group), group));
+    let groups = role.groups.iter().map(|group| replica(config, group));
     let groups = groups.collect::<Result<Vec<_>, _>>()?;
     let node = Node::start(NodeConfig {
         address: role.listen,
@@ -91,12 +95,16 @@ pub(crate) fn start(
 }
 
 /// One replica, with what its journal has.
-fn replica(directory: &Path, group: &ReplicationGroup) -> Result<GroupConfig, NodeError> {
-    let number = group.number;
-    let (journal, contents) = ReplicaJournal::open(directory).map_err(|error| match error {
+fn replica(config: &Config, group: &ReplicationGroup) -> Result<GroupConfig, NodeError> {
+    let (number, directory) = (group.number, directory(config, group));
+    let (journal, contents) = ReplicaJournal::open(&directory).map_err(|error| match error {
         StorageError::NoJournal { path } => NodeError::NoJournal { group: number, directory: path },
         error => NodeError::Storage(error),
     })?;
+    let is = owner(config, group);
+    if journal.owner() != is {
+        return Err(NodeError::Owner { directory, was: journal.owner().to_owned(), is });
+    }
     let beginning = match (contents, group.options.mode) {
         (Contents::Created(created), _) if created != purpose(group) => {
             return Err(NodeError::State { group: number, was: state(created) });
@@ -148,9 +156,10 @@ struct Running {
 
 impl Health for Running {
     fn ready(&self) -> Result<(), String> {
-        let stopped = self.groups.iter().find(|(_, stats)| stats.role() == Role::Failed);
-        match stopped {
-            Some((group, _)) => Err(format!("group {group}: its journal failed")),
+        // Between two views it will be of use again in a moment; these may stay what they are.
+        let is_of_no_use = |role| matches!(role, Role::Failed | Role::Joining | Role::Recovering);
+        match self.groups.iter().find(|(_, stats)| is_of_no_use(stats.role())) {
+            Some((group, stats)) => Err(format!("group {group}: {}", stats.role().name())),
             None => Ok(()),
         }
     }

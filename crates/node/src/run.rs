@@ -56,8 +56,8 @@ pub enum NodeError {
     },
     /// A replica has no journal: it is new, or has lost what it promised.
     #[error(
-        "replication.group {group}: there is no journal in {}: for a new group or a new member, run `ashlar format` \
-         once; a member whose disk was lost must be replaced, by one with another address",
+        "replication.group {group}: there is no journal in {}: if this member has lost its disk, replace it by one with \
+         another address, and never format under this one; for a new group or a new member, run `ashlar format` once",
         directory.display()
     )]
     NoJournal {
@@ -65,6 +65,16 @@ pub enum NodeError {
         group: u32,
         /// Where its journal should be.
         directory: PathBuf,
+    },
+    /// A journal is another replica's.
+    #[error("{}: it is the journal of {was}, not of {is}: a replica keeps its address for ever", directory.display())]
+    Owner {
+        /// Where it is.
+        directory: PathBuf,
+        /// Whose it is.
+        was: String,
+        /// Whose it would have to be.
+        is: String,
     },
     /// A replica's journal was created for something else.
     #[error("replication.group {group}.state: the journal was created with state = \"{was}\"")]

@@ -60,7 +60,7 @@ fn measure(dir: &Path, batch: u64, entries_max: u64) -> anyhow::Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
-    ReplicaJournal::create(dir, Purpose::New)?;
+    ReplicaJournal::create(dir, Purpose::New, "an example")?;
     let (mut journal, _) = ReplicaJournal::open(dir)?;
     let view = View::new(0, 1);
     let epoch = EpochStart { view, op: 0, digest: 0, members: vec![([10, 0, 0, 1], 1).into()] };

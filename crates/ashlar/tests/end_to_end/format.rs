@@ -116,6 +116,19 @@ fn a_journal_that_was_created_to_join_begins_no_group() {
 }
 
 #[test]
+fn a_replica_does_not_speak_with_the_promises_of_another_one() {
+    let mut member = Member::new();
+    member.format();
+    let formatted = member.address;
+    member.address = free_address();
+    member.configure(&format!("members = [\"{}\"]", member.address));
+    let refusal = member.refusal();
+    let expected = format!("it is the journal of {formatted} in group 7 of cluster test, not of");
+    assert!(refusal.contains(&expected), "{refusal}");
+    assert!(member.format().contains("is there, and left as it is"));
+}
+
+#[test]
 fn a_file_without_groups_has_nothing_to_format() {
     let member = Member::new();
     let text = fs::read_to_string(&member.file).unwrap();

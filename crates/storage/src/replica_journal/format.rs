@@ -233,6 +233,8 @@ pub enum Purpose {
 pub(super) struct Root {
     /// What the journal was created for; of no account once there are promises.
     pub(super) purpose: Purpose,
+    /// Whose it is.
+    pub(super) owner: String,
     /// The promises; none as long as none was made.
     pub(super) promise: Option<PromiseRow>,
     /// The place before the log's first entry.

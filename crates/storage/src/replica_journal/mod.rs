@@ -46,6 +46,8 @@ use std::path::Path;
 use stream::Stream;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// Bytes of an owner's name, at most.
+const OWNER_BYTES_MAX: usize = 1_024;
 /// A segment that is longer gets no more batches.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// An installed log that is longer than a segment's full length divided by this begins a new life.
@@ -87,7 +89,8 @@ pub struct ReplicaJournal {
 }
 
 impl ReplicaJournal {
-    /// Creates a journal in `directory`, durably, for a replica that has never made a promise. Where anything of a
+    /// Creates a journal in `directory`, durably, for a replica that has never made a promise, and that `owner` names
+    /// in at most 1 KiB, to be told from others for ever. Where anything of a
     /// journal is, even a damaged one, nothing is done. Gives whether it was created.
     ///
     /// If the power goes meanwhile, the next call creates it. It is the same journal that later holds the promises,
@@ -95,23 +98,27 @@ impl ReplicaJournal {
     ///
     /// # Errors
     /// When the directory is in use, or cannot be made, read or written.
-    pub fn create(directory: &Path, purpose: Purpose) -> Result<bool, StorageError> {
+    ///
+    /// # Panics
+    /// When the name is longer.
+    pub fn create(directory: &Path, purpose: Purpose, owner: &str) -> Result<bool, StorageError> {
         // One that is in use exists, and need not be locked to be seen.
         if directory.is_dir() && folder::names_in(directory)?.iter().any(|name| is_name(name)) {
             return Ok(false);
         }
-        Self::create_in(&RealFolder::create(directory)?, purpose, Ids::Random)
+        Self::create_in(&RealFolder::create(directory)?, (purpose, owner), Ids::Random)
     }
 
     pub(crate) fn create_in(
         folder: &dyn Folder,
-        purpose: Purpose,
+        (purpose, owner): (Purpose, &str),
         mut ids: Ids,
     ) -> Result<bool, StorageError> {
+        assert!(owner.len() <= OWNER_BYTES_MAX, "an owner's name of {} bytes", owner.len());
         if folder.names()?.iter().any(|name| is_name(name)) {
             return Ok(false);
         }
-        let state = State { purpose, ..State::default() };
+        let state = State { purpose, owner: owner.to_owned(), ..State::default() };
         begin_life(folder, (1, ids.draw()), &state, SEGMENT_BYTES, Vec::new())?;
         Ok(true)
     }
@@ -164,6 +171,11 @@ impl ReplicaJournal {
         let journal =
             Self { stream, generation, index, state, segment_bytes, has_failed, ids, folder };
         Ok((journal, contents))
+    }
+
+    /// Whose journal it is, as [it was created](Self::create).
+    pub fn owner(&self) -> &str {
+        &self.state.owner
     }
 
     /// Takes a write, which is durable when the next [`Self::sync`] has succeeded. Checkpoints, and what does
@@ -322,9 +334,10 @@ fn begin_life(
     segment_bytes: u64,
     buffer: Vec<u8>,
 ) -> Result<Stream, StorageError> {
-    let State { purpose, promise, checkpoint, log } = state;
+    let State { purpose, owner, promise, checkpoint, log } = state;
     let root = Root {
         purpose: *purpose,
+        owner: owner.clone(),
         promise: promise.as_ref().map(Into::into),
         base_op: log.base_op(),
         base_digest: log.digest_at(log.base_op()).unwrap_or_default(),

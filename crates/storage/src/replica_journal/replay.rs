@@ -16,6 +16,8 @@ use std::path::Path;
 pub(super) struct State {
     /// What the journal was created for.
     pub(super) purpose: Purpose,
+    /// Whose it is.
+    pub(super) owner: String,
     /// The last promises; none as long as none was made.
     pub(super) promise: Option<Promise>,
     /// The snapshot up to the log's base.
@@ -39,6 +41,7 @@ pub(super) fn replay(root: Root, mut scan: Scan) -> Result<State, StorageError> 
     }
     let state = State {
         purpose: root.purpose,
+        owner: root.owner,
         promise: root.promise.map(Promise::from),
         checkpoint: root.checkpoint,
         log: Log::behind(root.base_op, root.base_digest),

@@ -39,7 +39,7 @@ impl SimulatedDisk {
     /// When the disk fails.
     pub fn create(&self, purpose: Purpose, seed: u64) -> Result<bool, StorageError> {
         let ids = Ids::Seeded(Pcg64::seed_from_u64(seed));
-        ReplicaJournal::create_in(&self.folder, purpose, ids)
+        ReplicaJournal::create_in(&self.folder, (purpose, "simulated"), ids)
     }
 
     /// Opens the journal, as [`ReplicaJournal::open`]. Any journal that was open must have been dropped: it would

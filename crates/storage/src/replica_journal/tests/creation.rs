@@ -1,6 +1,6 @@
 //! A journal has one beginning, whenever the power goes.
 
-use super::{Contents, Purpose, ReplicaJournal, SEGMENT_BYTES, model::Workload};
+use super::{Contents, OWNER, Purpose, ReplicaJournal, SEGMENT_BYTES, model::Workload};
 use crate::{
     StorageError,
     replica_journal::ids::Ids,
@@ -24,7 +24,7 @@ fn it_is_there_as_it_was_created_or_not_at_all() {
         for operations in 1.. {
             let power = Power::for_operations(operations);
             let folder = SimulatedFolder::new(power.clone());
-            let result = ReplicaJournal::create_in(&folder, Purpose::Join, Ids::Random);
+            let result = ReplicaJournal::create_in(&folder, (Purpose::Join, OWNER), Ids::Random);
             let is_told = matches!(result, Ok(true));
             assert!(is_told || power.is_lost());
             let random = &mut Pcg64::seed_from_u64(seed);
@@ -35,7 +35,10 @@ fn it_is_there_as_it_was_created_or_not_at_all() {
                     assert!(!is_told, "what was told to be created is there");
                     missing += 1;
                     // Once more, and nothing of the first attempt is in the way.
-                    assert!(ReplicaJournal::create_in(&folder, Purpose::New, Ids::Random).unwrap());
+                    assert!(
+                        ReplicaJournal::create_in(&folder, (Purpose::New, OWNER), Ids::Random)
+                            .unwrap()
+                    );
                     let (_, contents) = open(&folder).unwrap();
                     assert!(matches!(contents, Contents::Created(Purpose::New)));
                 }
@@ -55,7 +58,7 @@ fn it_begins_again_until_a_promise_is_synced_and_never_after() {
     for seed in 0..20 {
         for operations in 1.. {
             let folder = SimulatedFolder::new(unlimited());
-            ReplicaJournal::create_in(&folder, Purpose::Join, Ids::Random).unwrap();
+            ReplicaJournal::create_in(&folder, (Purpose::Join, OWNER), Ids::Random).unwrap();
             let random = &mut Pcg64::seed_from_u64(seed);
             let power = Power::for_operations(operations);
             let folder = folder.after_power_loss(random, power.clone());
@@ -68,7 +71,9 @@ fn it_begins_again_until_a_promise_is_synced_and_never_after() {
             let is_synced = promise().is_ok();
             assert!(is_synced || power.is_lost());
             let folder = folder.after_power_loss(random, unlimited());
-            assert!(!ReplicaJournal::create_in(&folder, Purpose::New, Ids::Random).unwrap());
+            assert!(
+                !ReplicaJournal::create_in(&folder, (Purpose::New, OWNER), Ids::Random).unwrap()
+            );
             match open(&folder).unwrap() {
                 (_, Contents::Kept(_)) => {}
                 (_, Contents::Created(purpose)) => {

@@ -1,12 +1,12 @@
 //! On real files.
 
-use super::{Contents, Purpose, ReplicaJournal, model::Workload};
+use super::{Contents, OWNER, Purpose, ReplicaJournal, model::Workload};
 use crate::StorageError;
 use ashlar_vr::{Start, Write};
 use std::{fs, path::Path};
 
 fn write(dir: &Path, workload: &mut Workload, writes: usize) {
-    ReplicaJournal::create(dir, Purpose::New).unwrap();
+    ReplicaJournal::create(dir, Purpose::New, OWNER).unwrap();
     let (mut journal, _) = ReplicaJournal::open(dir).unwrap();
     for _ in 0..writes {
         let write = workload.next_write();
@@ -41,15 +41,15 @@ fn a_journal_is_created_once_and_nothing_begins_without_it() {
     };
     assert!(is_missing(ReplicaJournal::open(&dir)));
     assert!(!dir.exists(), "looking for a journal makes none");
-    assert!(ReplicaJournal::create(&dir, Purpose::Join).unwrap());
-    assert!(!ReplicaJournal::create(&dir, Purpose::New).unwrap());
+    assert!(ReplicaJournal::create(&dir, Purpose::Join, OWNER).unwrap());
+    assert!(!ReplicaJournal::create(&dir, Purpose::New, OWNER).unwrap());
     let (journal, contents) = ReplicaJournal::open(&dir).unwrap();
     assert!(matches!(contents, Contents::Created(Purpose::Join)), "as it was created first");
-    assert!(!ReplicaJournal::create(&dir, Purpose::New).unwrap(), "it is in use, and there");
+    assert!(!ReplicaJournal::create(&dir, Purpose::New, OWNER).unwrap(), "it is in use, and there");
     drop(journal);
     let mut workload = Workload::new(3);
     write(&dir, &mut workload, 1);
-    assert!(!ReplicaJournal::create(&dir, Purpose::New).unwrap());
+    assert!(!ReplicaJournal::create(&dir, Purpose::New, OWNER).unwrap());
     let (journal, contents) = ReplicaJournal::open(&dir).unwrap();
     assert!(workload.model.is_found(&contents));
     drop(journal);
@@ -62,7 +62,7 @@ fn a_journal_is_created_once_and_nothing_begins_without_it() {
 #[test]
 fn a_journal_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    ReplicaJournal::create(dir.path(), Purpose::New).unwrap();
+    ReplicaJournal::create(dir.path(), Purpose::New, OWNER).unwrap();
     let (journal, _) = ReplicaJournal::open(dir.path()).unwrap();
     let refused = ReplicaJournal::open(dir.path()).map(|_| ()).unwrap_err();
     assert!(matches!(refused, StorageError::Locked { .. }), "{refused}");
