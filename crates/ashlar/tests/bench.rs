@@ -290,7 +290,7 @@ fn groups_are_measured_beside_what_bounds_them() {
 #[test]
 fn what_cannot_be_measured_of_groups_is_one_line() {
     for (words, says) in [
-        (["--members=2", "--clients=1"], "members: a group has 1, 3, 5 or 7"),
+        (["--members=2", "--clients=1"], "members: 1, 3, 5 or 7 are measured"),
         (["--members=3", "--clients=0"], "clients: must be 1 to"),
         (["--members=3", "--values=1GiB"], "values: at most"),
         (["--modes=durable,durable", "--clients=1"], "given twice"),

@@ -145,7 +145,7 @@ async fn drive(
     let mut counted = shared.window.borrow_mut();
     if let Some(schedule) = &shared.schedule {
         let length = shared.closes - shared.started;
-        counted.unsent = schedule.borrow().remaining_before(length);
+        counted.unsent += schedule.borrow().remaining_before(length);
     }
     window.merge(&counted);
     Ok(())
@@ -160,6 +160,8 @@ async fn client_loop(connection: SendRequest<Bytes>, shared: Rc<Shared>) {
             Some(schedule) => shared.started + schedule.borrow_mut().next_due(),
         };
         if due.max(now) >= shared.closes {
+            let is_overdue = due < shared.closes && shared.schedule.is_some();
+            shared.window.borrow_mut().unsent += u64::from(is_overdue);
             return;
         }
         if due > now {

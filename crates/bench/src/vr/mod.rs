@@ -139,9 +139,10 @@ impl Measured {
     /// What a group's load and its processes' times say together; the leader's come first.
     fn of_group(load: window::Load, used: &[Duration]) -> Self {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / load.operations.max(1) as f64;
-        let followers: Duration = used[1..].iter().sum();
-        let followers = each(followers) / (used.len() - 1).max(1) as f64;
-        let cpu = Cpu { leader_us: each(used[0]), follower_us: followers };
+        let (leader, followers) = used.split_first().expect("a group has a leader");
+        let of_one = |count| each(followers.iter().sum()) / count as f64;
+        let follower_us = (!followers.is_empty()).then(|| of_one(followers.len()));
+        let cpu = Cpu { leader_us: each(*leader), follower_us };
         Self { load, cpu: Some(cpu) }
     }
 }

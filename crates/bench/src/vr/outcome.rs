@@ -37,8 +37,8 @@ pub(super) struct Measured {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cpu {
     pub(super) leader_us: f64,
-    /// Of one of the others, on average.
-    pub(super) follower_us: f64,
+    /// Of one of the others, on average; none without others.
+    pub(super) follower_us: Option<f64>,
 }
 
 /// What the deaths of leaders cost.
@@ -221,7 +221,7 @@ impl Outcome {
             failures: load.failures,
             unsent: load.unsent,
             leader_cpu_us_per_operation: cpu.map(|cpu| cpu.leader_us),
-            follower_cpu_us_per_operation: cpu.map(|cpu| cpu.follower_us),
+            follower_cpu_us_per_operation: cpu.and_then(|cpu| cpu.follower_us),
         }
     }
 }

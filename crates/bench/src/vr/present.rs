@@ -168,5 +168,5 @@ fn leader_cpu(measured: &Measured) -> Option<f64> {
 }
 
 fn follower_cpu(measured: &Measured) -> Option<f64> {
-    Some(measured.cpu?.follower_us)
+    measured.cpu?.follower_us
 }

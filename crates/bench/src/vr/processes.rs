@@ -75,11 +75,13 @@ impl Processes {
             let mut running = self.children.iter_mut().enumerate();
             let ended = running.find_map(|(place, child)| {
                 let status = child.as_mut()?.try_wait().ok()??;
-                Some((place, format!("a member's process has ended ({status})")))
+                Some(format!("member {place} has ended ({status})"))
             });
-            let late = || (Instant::now() >= deadline).then(|| (0, "it takes too long".to_owned()));
-            if let Some((place, why)) = ended.or_else(late) {
-                let source = io::Error::other(format!("{why}: {}", last_line(&self.log(place))));
+            let late = || (Instant::now() >= deadline).then(|| "it takes too long".to_owned());
+            if let Some(why) = ended.or_else(late) {
+                let logs = (0..self.children.len()).map(|place| last_line(&self.log(place)));
+                let logs: Vec<String> = logs.collect();
+                let source = io::Error::other(format!("{why}: {}", logs.join(" | ")));
                 return Err(system(what.to_owned())(source));
             }
             thread::sleep(LOOK_INTERVAL);

@@ -11,8 +11,14 @@ use std::time::Duration;
 
 /// The most clients of a measurement.
 const CLIENTS_MAX: usize = 4_096;
-/// The longest value: an operation must fit beside its key.
+/// The longest value: all clients' operations together stay below what a file of `sync` holds.
 const VALUE_BYTES_MAX: u64 = 512 << 10;
+/// Bytes of all clients' values together, at most.
+const OPEN_BYTES_MAX: u64 = 32 << 20;
+/// The most deaths of a leader.
+const KILLS_MAX: usize = 10_000;
+/// The longest value whose request is one datagram of an Ethernet: beyond, bare sockets would not do what groups do.
+const DATAGRAM_VALUE_BYTES_MAX: u64 = 1_300;
 /// The sizes that a group can have.
 const MEMBERS: [usize; 4] = [1, 3, 5, 7];
 
@@ -166,7 +172,8 @@ impl VrSpec {
         match subject {
             Subject::Vr => true,
             Subject::Udp | Subject::Exchange => {
-                case.mode == Mode::Volatile && case.clients == 1 && is_closed
+                let fits = case.value.bytes() <= DATAGRAM_VALUE_BYTES_MAX;
+                case.mode == Mode::Volatile && case.clients == 1 && is_closed && fits
             }
             Subject::Sync => case.mode == Mode::Durable && is_closed,
             Subject::Peer(Peer::Etcd) => case.mode == Mode::Durable,
@@ -182,13 +189,23 @@ impl VrSpec {
             return refuse("seconds", "must be above 0");
         }
         if self.members.iter().any(|members| !MEMBERS.contains(members)) {
-            return refuse("members", "a group has 1, 3, 5 or 7");
+            return refuse("members", "1, 3, 5 or 7 are measured");
         }
         if self.clients.iter().any(|clients| !(1..=CLIENTS_MAX).contains(clients)) {
             return refuse("clients", format!("must be 1 to {CLIENTS_MAX}"));
         }
         if self.values.iter().any(|value| value.bytes() > VALUE_BYTES_MAX) {
             return refuse("values", format!("at most {}", ByteSize(VALUE_BYTES_MAX)));
+        }
+        let most = |list: &[u64]| list.iter().copied().max().unwrap_or(0);
+        let values: Vec<u64> = self.values.iter().map(|value| value.bytes()).collect();
+        let clients: Vec<u64> = self.clients.iter().map(|clients| *clients as u64).collect();
+        if most(&values) * most(&clients) > OPEN_BYTES_MAX {
+            let most = ByteSize(OPEN_BYTES_MAX);
+            return refuse("values", format!("with so many clients, at most {most} together"));
+        }
+        if self.kills > KILLS_MAX {
+            return refuse("kills", format!("at most {KILLS_MAX}"));
         }
         if has_repeats(&self.peers) || has_repeats(&self.modes) || has_repeats(&self.members) {
             return refuse("peers, modes, members", "something is given twice");

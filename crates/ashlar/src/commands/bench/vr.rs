@@ -16,13 +16,14 @@ use std::time::Duration;
   ashlar bench vr --members 3,5,7 --clients 1,4,16,64,256 --values 64B,1KiB,4KiB
   ashlar bench vr --modes volatile --clients 64 --rate 20000
 
-Members are processes on this machine's loopback. Durable groups write to the disk of --directory: name one that is
-a disk, not memory.")]
+Members are processes on this machine's loopback; root is not needed. Durable groups write to the \
+disk of --directory: name one that is a disk, not memory. With --rate, only groups and --peer are \
+measured. etcd is Debian's package `etcd-server`.")]
 pub(super) struct Args {
     /// volatile, durable or both
     #[arg(long, value_delimiter = ',', default_value = "volatile,durable")]
     modes: Vec<Mode>,
-    /// Members of the group: 1, 3, 5 or 7
+    /// Members of the group; 1, 3, 5 and 7 are measured
     #[arg(long, value_delimiter = ',', default_value = "3")]
     members: Vec<usize>,
     /// Clients, each with one operation at a time
@@ -46,7 +47,7 @@ pub(super) struct Args {
     /// Time under load before each window
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
     warm_up_seconds: Duration,
-    /// Kill each group's leader so often, to see what that costs its clients
+    /// Kill each group's leader so often, under 8 clients, to see what that costs them; about 4 seconds each
     #[arg(long, value_name = "N", default_value_t = 0)]
     kills: usize,
     /// Where the members' data lie
