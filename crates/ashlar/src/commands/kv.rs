@@ -3,8 +3,8 @@
 use anyhow::{Context, bail};
 use ashlar_replica::{Clients, Outcome, cluster_number};
 use ashlar_vr::{
-    Kind,
-    kv::{Change, Changed, Found},
+    Kind, OPERATION_BYTES_MAX,
+    kv::{Change, Changed, Found, KEY_BYTES_MAX},
 };
 use bytes::Bytes;
 use clap::Subcommand;
@@ -27,9 +27,10 @@ const WAIT_US: u64 = 50_000;
   ashlar kv cas colour --expect blue green
   ashlar kv get colour
 
-A key has at most 1,024 bytes, a value 1,000,000. `get` knows every write that was acknowledged to anybody before; with
---stale-ms it asks one member, which answers from what it has. A write that is not answered in time may
-still be executed: read before you write again.")]
+A key has at most 1,024 bytes; key and value together fit into an operation of 1 MiB. \
+`get` knows every write that was acknowledged to anybody before; with --stale-ms it asks one \
+member, which answers from what it has. A write that is not answered in time may still be \
+executed: read before you write again.")]
 pub(crate) struct Args {
     /// The members of the group, in their order
     #[arg(
@@ -62,8 +63,8 @@ enum Command {
         /// Be content with what was so that long ago
         #[arg(long, value_name = "MILLISECONDS")]
         stale_ms: Option<u64>,
-        /// With --stale-ms: ask this member, counted from 0
-        #[arg(long, value_name = "PLACE", default_value_t = 0)]
+        /// With --stale-ms: ask this one of --members, counted from 0
+        #[arg(long, value_name = "PLACE", default_value_t = 0, requires = "stale_ms")]
         member: usize,
         /// Print JSON: the value as text, and the place of the entry that put it there
         #[arg(long)]
@@ -103,11 +104,20 @@ enum Command {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let Args { members, cluster, group, timeout, command } = args;
+    if let Command::Get { member, .. } = &command
+        && *member >= members.len()
+    {
+        bail!("--member {member}: --members names {}, counted from 0", members.len());
+    }
     let scope = (cluster_number(&cluster), group);
+    let asked = members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let is_read = matches!(command, Command::Get { .. });
+    let whom = format!("group {group} of cluster `{cluster}` at {asked}");
     let sessions = usize::from(!matches!(command, Command::Get { .. }));
     let clients = Clients::new(scope, members, sessions, DATAGRAM_BYTES_MAX, WAIT_US)
         .context("a socket for the group")?;
-    let mut group = Group { clients, deadline: Instant::now() + *timeout };
+    let deadline = Instant::now() + *timeout;
+    let mut group = Group { clients, deadline, whom, is_read };
     match command {
         Command::Get { key, stale_ms, member, json } => {
             let old = stale_ms.map(|stale_ms| (member, stale_ms.saturating_mul(1_000)));
@@ -140,7 +150,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             if result.is_empty() {
                 bail!("these are no members of a group: 1 to 7, each once");
             }
-            Ok(())
+            group.clients = Clients::new(scope, members, 0, DATAGRAM_BYTES_MAX, WAIT_US)?;
+            let number = group.clients.read(Bytes::new(), None);
+            group.outcome(number).map(drop).with_context(|| {
+                let names = names.join(", ");
+                format!(
+                    "{names} are the members now, but no quorum of them answers: run replicas \
+                     there, with state = \"join\""
+                )
+            })
         }
     }
 }
@@ -158,6 +176,10 @@ fn read(value: String) -> anyhow::Result<Bytes> {
 struct Group {
     clients: Clients,
     deadline: Instant,
+    /// Who is asked, for people.
+    whom: String,
+    /// Nothing that was asked for changes anything.
+    is_read: bool,
 }
 
 impl Group {
@@ -185,14 +207,14 @@ impl Group {
     fn change(&mut self, change: &Change) -> anyhow::Result<Changed> {
         let result = self.execute(Kind::Operation, change.encode())?;
         match Changed::decode(&result).context("the group does not replicate keys and values")? {
-            Changed::Malformed => bail!("the key is too long"),
+            Changed::Malformed => bail!("the key is longer than {KEY_BYTES_MAX} bytes"),
             changed => Ok(changed),
         }
     }
 
     fn execute(&mut self, kind: Kind, body: Bytes) -> anyhow::Result<Bytes> {
-        if body.len() > ashlar_vr::OPERATION_BYTES_MAX {
-            bail!("{} bytes are too many for one operation", body.len());
+        if body.len() > OPERATION_BYTES_MAX {
+            bail!("key and value: {} bytes, of {OPERATION_BYTES_MAX} at most", body.len());
         }
         let number = self.clients.request(0, kind, body);
         match self.outcome(number)? {
@@ -210,6 +232,7 @@ impl Group {
                 return Ok(done.outcome);
             }
         }
-        bail!("no member answers in time; a write may still be executed")
+        let more = if self.is_read { "" } else { "; what was asked for may still be done" };
+        bail!("{} does not answer in time, or is called otherwise{more}", self.whom)
     }
 }
