@@ -1,7 +1,7 @@
 //! One group's replica at its node.
 
 use crate::{Beginning, GroupConfig, GroupStats, Role, io::Io, node::StartError, writer::Writer};
-use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start, Status};
+use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start, Status, View};
 use ashlar_wire::replication::{Epoch, Found, Frame, Read, Scope};
 use foldhash::{HashMap, HashMapExt};
 use std::{net::SocketAddr, sync::Arc};
@@ -25,6 +25,8 @@ pub(crate) struct Group {
     /// Clients that ask who the members are; answered on the next drain.
     askers: Vec<SocketAddr>,
     has_journal: bool,
+    /// Its view, when it was last looked at.
+    view: View,
     /// Its journal failed: it does nothing any more.
     is_failed: bool,
     pub(crate) stats: Arc<GroupStats>,
@@ -50,6 +52,8 @@ impl Group {
         let replica = replica.map_err(|source| StartError::Replica { group, source })?;
         let stats = Arc::new(GroupStats::default());
         stats.note(&replica);
+        let (view, role) = (replica.view(), stats.role().name());
+        tracing::info!(group, %view, role, head = replica.log().head_op(), "the replica begins");
         Ok(Self {
             scope: Scope { cluster, group },
             address,
@@ -59,6 +63,7 @@ impl Group {
             last_read: 0,
             askers: Vec::new(),
             has_journal,
+            view,
             is_failed: false,
             stats,
         })
@@ -175,6 +180,18 @@ impl Group {
                 },
             }
         }
+        self.note();
+    }
+
+    /// Shows what the replica is now, and tells operators of what seldom changes.
+    fn note(&mut self) {
+        let before = (self.stats.role(), self.view);
         self.stats.note(&self.replica);
+        self.view = self.replica.view();
+        let (role, view) = (self.stats.role(), self.view);
+        if (role, view) != before {
+            let (group, role) = (self.scope.group, role.name());
+            tracing::info!(group, %view, role, "the replica's view or role has changed");
+        }
     }
 }
