@@ -136,7 +136,8 @@ impl GroupTable {
             }
             State::Join if self.members.is_empty() => None,
             State::Join => {
-                return Err(wrong(&key("members"), "are the group's to say: state = \"join\""));
+                let problem = "leave them out with state = \"join\": the group knows its members";
+                return Err(wrong(&key("members"), problem));
             }
         };
         let mode = match self.mode {
