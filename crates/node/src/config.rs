@@ -355,7 +355,7 @@ lease_ms = 0
             (
                 "number = 4",
                 "number = 4\nstate = \"join\"",
-                "replication.group 4.members: are the group's",
+                "replication.group 4.members: leave them out",
             ),
             ("lease_ms = 0", "suspect_ms = 49", "replication.group 4.suspect_ms: two heartbeats"),
             ("lease_ms = 0", "leese_ms = 0", "line 14: unknown field `leese_ms`"),
