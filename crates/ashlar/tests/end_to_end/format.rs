@@ -98,7 +98,7 @@ fn a_replica_begins_from_a_journal_that_was_created_and_from_nothing_else() {
     fs::rename(&journal, &kept).unwrap();
     let refusal = member.refusal();
     assert!(refusal.contains(&missing), "{refusal}");
-    assert!(refusal.contains("whose disk was lost must be replaced"), "{refusal}");
+    assert!(refusal.contains("if this member has lost its disk, replace it"), "{refusal}");
     fs::rename(&kept, &journal).unwrap();
     let _process = member.start();
     assert_eq!(member.kv(&["get", "colour"]).stdout, b"blue\n");
