@@ -30,11 +30,6 @@ pub fn program() -> Result<PathBuf, PeerError> {
     super::program_in("etcd", &path).ok_or(missing)
 }
 
-/// Its version, as it says itself, in one line; `None` if it does not say.
-pub fn version() -> Option<String> {
-    super::version_of(Command::new(program().ok()?).arg("--version"))
-}
-
 /// The command that runs a member in the foreground, as its distribution would.
 ///
 /// # Errors
