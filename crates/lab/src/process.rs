@@ -40,12 +40,7 @@ impl ProcessIdentity {
     /// What the process is doing.
     pub(crate) fn state(self) -> ProcessState {
         match Stat::read(self.pid) {
-            Some(stat) if stat.start_ticks == self.start_ticks => match stat.state {
-                // A zombie holds nothing but its number.
-                b'Z' | b'X' | b'x' => ProcessState::Ended,
-                b'T' | b't' => ProcessState::Paused,
-                _ => ProcessState::Running,
-            },
+            Some(stat) if stat.start_ticks == self.start_ticks => stat.process_state(),
             _ => ProcessState::Ended,
         }
     }
@@ -127,8 +122,10 @@ pub(crate) fn resident_bytes(pid: i32) -> u64 {
 
 /// The fields of `/proc/PID/stat` that identify a process.
 struct Stat {
-    /// One letter: R, S, D, T, t, Z, X.
+    /// Of the first thread, one letter: R, S, D, T, t, Z, X.
     state: u8,
+    /// Threads that have not ended, the first one always counted.
+    threads: u32,
     /// When it started, in clock ticks since the machine did.
     start_ticks: u64,
 }
@@ -143,9 +140,22 @@ impl Stat {
         let (_, fields) = text.rsplit_once(") ")?;
         let mut fields = fields.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        // Field 22 of the line; the state was field 3.
-        let start_ticks = fields.nth(18)?.parse().ok()?;
-        Some(Self { state, start_ticks })
+        // Field 20 of the line; the state was field 3.
+        let threads = fields.nth(16)?.parse().ok()?;
+        // Field 22.
+        let start_ticks = fields.nth(1)?.parse().ok()?;
+        Some(Self { state, threads, start_ticks })
+    }
+
+    fn process_state(&self) -> ProcessState {
+        match self.state {
+            // The first thread may be a zombie while others still end: until the last has, sockets and programs in the kernel stay.
+            b'Z' | b'X' | b'x' if self.threads > 1 => ProcessState::Running,
+            // A zombie holds nothing but its number.
+            b'Z' | b'X' | b'x' => ProcessState::Ended,
+            b'T' | b't' => ProcessState::Paused,
+            _ => ProcessState::Running,
+        }
     }
 }
 
@@ -163,7 +173,17 @@ mod tests {
     fn the_start_time_is_found_behind_an_awkward_program_name() {
         let line = "7 (a) b) c) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 2 3";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.state, stat.start_ticks), (b'S', 4711));
+        assert_eq!((stat.state, stat.threads, stat.start_ticks), (b'S', 1, 4711));
+    }
+
+    #[test]
+    fn a_process_ends_with_its_last_thread() {
+        let state = |threads: u32| {
+            let line = format!("7 (a) Z 1 7 7 0 -1 4 1 0 0 0 0 0 0 0 20 0 {threads} 0 4711 2 3");
+            Stat::parse(&line).unwrap().process_state()
+        };
+        assert_eq!(state(2), ProcessState::Running);
+        assert_eq!(state(1), ProcessState::Ended);
     }
 
     #[test]
