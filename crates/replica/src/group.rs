@@ -147,7 +147,7 @@ impl Group {
         now_us: u64,
         place: usize,
         io: &mut Io,
-        writer: Option<&Writer>,
+        mut writer: Option<&mut Writer>,
     ) {
         if self.is_failed {
             return;
@@ -173,7 +173,7 @@ impl Group {
                     let found = Frame::Found(Found { id, view: self.replica.view(), answer });
                     io.send_packed(self.scope, sender, &found, to);
                 }
-                Output::Persist { number, write } => match writer {
+                Output::Persist { number, write } => match &mut writer {
                     Some(writer) if self.has_journal => writer.write(place, number, write),
                     // Nothing of it survives, and nobody was promised that it would.
                     _ => self.replica.handle_persisted(now_us, number),

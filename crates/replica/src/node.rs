@@ -307,8 +307,12 @@ impl Loop {
     fn drain(&mut self, now_us: u64) {
         for place in self.dirty.drain() {
             let group = &mut self.groups[place];
-            group.drain(now_us, place, &mut self.io, self.writer.as_ref());
+            group.drain(now_us, place, &mut self.io, self.writer.as_mut());
             self.timers.set(place, group.timeout());
+        }
+        // The disk works while datagrams are sent.
+        if let Some(writer) = &mut self.writer {
+            writer.hand_over();
         }
         let sent = self.io.flush();
         self.stats.sent.fetch_add(sent.datagrams, Relaxed);

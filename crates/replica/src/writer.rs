@@ -17,8 +17,8 @@ use std::{
 
 /// After so long without a write, journals are told that they rest.
 const REST_TIME: Duration = Duration::from_millis(10);
-/// Writes that share a sync at most: a bound for how long the first of them waits.
-const BATCH_MAX: usize = 4_096;
+/// No more writes are taken to share a sync when there are so many: a bound for how long the first of them waits.
+const BATCH_FULL: usize = 4_096;
 
 /// A write of a group.
 struct Job {
@@ -38,7 +38,9 @@ pub(crate) struct Finished {
 
 /// Writes journals, and tells by an event when something is persistent.
 pub(crate) struct Writer {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<Vec<Job>>>,
+    /// Not handed to the thread yet: it would begin with the first, and what came after would wait for another sync.
+    waiting: Vec<Job>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,7 +64,7 @@ impl Writer {
             let _guard = AbortOnPanic;
             write_all(journals, &orders, &told, &stats);
         })?;
-        Ok(Self { jobs: Some(jobs), shared, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), waiting: Vec::new(), shared, thread: Some(thread) })
     }
 
     /// Readable when there is something for [`Writer::take_finished`].
@@ -70,10 +72,19 @@ impl Writer {
         &self.shared.event
     }
 
-    pub(crate) fn write(&self, group: usize, number: u64, write: Write) {
-        let jobs = self.jobs.as_ref().expect("it is taken on the drop only");
+    /// Orders a write, for the next [`Writer::hand_over`].
+    pub(crate) fn write(&mut self, group: usize, number: u64, write: Write) {
         // What waits is bounded: a replica takes no entries when much of its log is not persistent.
-        jobs.send(Job { group, number, write }).expect("the writer ends after its orders");
+        self.waiting.push(Job { group, number, write });
+    }
+
+    /// Has what was ordered written, by as few syncs as there can be.
+    pub(crate) fn hand_over(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let jobs = self.jobs.as_ref().expect("it is taken on the drop only");
+        jobs.send(std::mem::take(&mut self.waiting)).expect("the writer ends after its orders");
     }
 
     /// Puts what became of writes since the last call into `finished`, which is empty.
@@ -89,6 +100,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         // Everything that was ordered is written before.
+        self.hand_over();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a panic has ended the process");
@@ -110,7 +122,7 @@ impl Shared {
 
 fn write_all(
     mut journals: Vec<Option<Box<dyn Journal>>>,
-    orders: &Receiver<Job>,
+    orders: &Receiver<Vec<Job>>,
     shared: &Shared,
     stats: &NodeStats,
 ) {
@@ -120,8 +132,8 @@ fn write_all(
     results.resize_with(journals.len(), || None);
     let mut finished = Vec::new();
     loop {
-        let first = match orders.recv_timeout(REST_TIME) {
-            Ok(job) => job,
+        let jobs = match orders.recv_timeout(REST_TIME) {
+            Ok(jobs) => jobs,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 if !std::mem::replace(&mut rests, true) {
@@ -134,17 +146,20 @@ fn write_all(
             }
         };
         rests = false;
-        let jobs = std::iter::once(first).chain(orders.try_iter()).take(BATCH_MAX);
         let mut count = 0;
-        for Job { group, number, write } in jobs {
-            count += 1;
-            let Some(journal) = &mut journals[group] else {
-                results[group] = Some(Ok(number));
-                continue;
-            };
-            if !matches!(results[group], Some(Err(_))) {
-                results[group] = Some(journal.append(&write).map(|()| number));
+        let mut waiting = Some(jobs);
+        while let Some(jobs) = waiting {
+            count += jobs.len();
+            for Job { group, number, write } in jobs {
+                let Some(journal) = &mut journals[group] else {
+                    results[group] = Some(Ok(number));
+                    continue;
+                };
+                if !matches!(results[group], Some(Err(_))) {
+                    results[group] = Some(journal.append(&write).map(|()| number));
+                }
             }
+            waiting = if count < BATCH_FULL { orders.try_recv().ok() } else { None };
         }
         let mut syncs = 0;
         for (group, result) in results.iter_mut().enumerate() {
@@ -158,7 +173,7 @@ fn write_all(
             };
             finished.push(Finished { group, result });
         }
-        stats.writes.fetch_add(count, Relaxed);
+        stats.writes.fetch_add(count as u64, Relaxed);
         stats.syncs.fetch_add(syncs, Relaxed);
         shared.tell(&mut finished);
     }
