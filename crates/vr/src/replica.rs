@@ -297,6 +297,7 @@ impl<S: Service> Replica<S> {
                 self.checkpoint();
             }
         }
+        self.tell_former_members();
         match self.status {
             Status::Normal if self.leading.is_some() => self.acknowledged_by_itself(now_us),
             Status::Normal => self.owes_acknowledgement = true,

@@ -68,6 +68,7 @@ scripts! {
     members_leave
     all_members_are_replaced
     the_last_normal_view_is_not_that_of_the_last_entry
+    a_new_member_is_in_when_its_disk_says_so
     a_prepare_of_another_view_is_not_acknowledged
     a_log_is_kept_until_the_other_is_here
     a_backup_counts_once

@@ -62,21 +62,28 @@ impl<S: Service> Replica<S> {
         if self.status == Status::Retired {
             return self.teach_successors(now_us);
         }
+        if self.leads() {
+            self.lead(now_us, false);
+        } else {
+            // It may be new, and know of no group.
+            let leader = self.configuration.leader_of(self.view);
+            let epoch = self.epoch.clone();
+            self.send(leader, Message::StartEpoch(epoch));
+            self.timers.suspect = Some(self.suspect_at(now_us));
+            self.owes_acknowledgement = true;
+        }
+    }
+
+    /// Tells former members that this one is in the epoch: they may go then, so it must be for good.
+    pub(super) fn tell_former_members(&mut self) {
+        if !self.is_settled || self.place.is_none() || !self.may_speak() {
+            return;
+        }
         let (view, previous) = (self.view, self.previous.take());
         let former = previous.iter().flat_map(|previous| previous.members().to_vec());
         let former: Vec<_> = former.filter(|address| self.place_of(*address).is_none()).collect();
         for to in former {
             self.outputs.push(Output::Send { to, message: Message::EpochStarted { view } });
-        }
-        if self.leads() {
-            self.lead(now_us, false);
-        } else {
-            // It may be new, and know of no group.
-            let leader = self.configuration.leader_of(view);
-            let epoch = self.epoch.clone();
-            self.send(leader, Message::StartEpoch(epoch));
-            self.timers.suspect = Some(self.suspect_at(now_us));
-            self.owes_acknowledgement = true;
         }
     }
 
@@ -129,7 +136,8 @@ impl<S: Service> Replica<S> {
         let is_known = self.status != Status::Joining && epoch.view.epoch() <= self.view.epoch();
         if is_known {
             let has_log = matches!(self.status, Status::Normal | Status::ViewChange);
-            if epoch.view.epoch() == self.view.epoch() && has_log {
+            // Nobody tells it again.
+            if epoch.view.epoch() == self.view.epoch() && has_log && self.may_speak() {
                 let message = Message::EpochStarted { view: self.view };
                 self.outputs.push(Output::Send { to: from, message });
             }
