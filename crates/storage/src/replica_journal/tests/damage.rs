@@ -147,6 +147,25 @@ fn a_damaged_sector_of_a_sealed_journal_makes_holes() {
 }
 
 #[test]
+fn a_block_that_is_damaged_anywhere_hides_no_loss() {
+    let (folder, model) = fill(End::Seal);
+    let block = vec![0xa5; format::BLOCK_BYTES as usize];
+    let mut most_holes = 0;
+    for name in segments(&folder) {
+        let length = folder.bytes(&name).len();
+        for at in (0..=length - block.len()).step_by(SECTOR_BYTES) {
+            let copy = folder.copy();
+            copy.damage(&name, at, &block);
+            // It may say that it has lost more than entries.
+            let Ok(found) = reopen(&copy) else { continue };
+            let [holes, _] = model.assert_found_with_losses(&found, 0);
+            most_holes = most_holes.max(holes);
+        }
+    }
+    assert!(most_holes > 2, "{most_holes} holes");
+}
+
+#[test]
 fn a_damaged_sector_behind_the_last_seal_is_a_torn_write() {
     let (folder, model) = fill(End::Entries);
     let mut most_cut = 0;
