@@ -54,11 +54,16 @@ fn purpose(group: &ReplicationGroup) -> Purpose {
     if group.configuration.is_some() { Purpose::New } else { Purpose::Join }
 }
 
-/// Whose journal a group's is: no other replica may ever speak with its promises.
+/// Whose journal a group's is: no other replica may ever speak with its promises, and a durable one not with those of a volatile one,
+/// which had entries that are not there.
 fn owner(config: &Config, group: &ReplicationGroup) -> String {
     let listen = config.replication.as_ref().map(|role| role.listen.to_string());
     let listen = listen.expect("a group is of this role");
-    format!("{listen} in group {} of cluster {}", group.number, config.cluster.id)
+    let mode = match group.options.mode {
+        Mode::Volatile => "volatile",
+        Mode::Durable => "durable",
+    };
+    format!("{listen} in {mode} group {} of cluster {}", group.number, config.cluster.id)
 }
 
 /// As the configuration names it.
@@ -113,12 +118,7 @@ fn replica(config: &Config, group: &ReplicationGroup) -> Result<GroupConfig, Nod
             Some(configuration) => Beginning::New(configuration.clone()),
             None => Beginning::Join,
         },
-        (Contents::Kept(kept), Mode::Volatile) => {
-            if kept.checkpoint.is_some() || !kept.entries.is_empty() {
-                return Err(NodeError::Mode { group: number, was: "durable" });
-            }
-            Beginning::Lost(kept.promise)
-        }
+        (Contents::Kept(kept), Mode::Volatile) => Beginning::Lost(kept.promise),
         (Contents::Kept(kept), Mode::Durable) => Beginning::Restored(kept),
     };
     let service: Box<dyn Service + Send> = match group.service {

@@ -46,14 +46,6 @@ pub enum NodeError {
     /// A storage node cannot take connections.
     #[error("cluster.storage.handoff: {0}")]
     HandOff(#[from] HandOffError),
-    /// A replica's journal is of a group that runs otherwise.
-    #[error("replication.group {group}.mode: the group was {was} before")]
-    Mode {
-        /// The group.
-        group: u32,
-        /// How it ran.
-        was: &'static str,
-    },
     /// A replica has no journal: it is new, or has lost what it promised.
     #[error(
         "replication.group {group}: there is no journal in {}: if this member has lost its disk, replace it by one with \
@@ -67,7 +59,7 @@ pub enum NodeError {
         directory: PathBuf,
     },
     /// A journal is another replica's.
-    #[error("{}: it is the journal of {was}, not of {is}: a replica keeps its address for ever", directory.display())]
+    #[error("{}: it is the journal of {was}, not of {is}: a replica keeps its address and its group's mode for ever", directory.display())]
     Owner {
         /// Where it is.
         directory: PathBuf,

@@ -123,9 +123,28 @@ fn a_replica_does_not_speak_with_the_promises_of_another_one() {
     member.address = free_address();
     member.configure(&format!("members = [\"{}\"]", member.address));
     let refusal = member.refusal();
-    let expected = format!("it is the journal of {formatted} in group 7 of cluster test, not of");
+    let expected =
+        format!("it is the journal of {formatted} in durable group 7 of cluster test, not of");
     assert!(refusal.contains(&expected), "{refusal}");
     assert!(member.format().contains("is there, and left as it is"));
+}
+
+#[test]
+fn a_replica_does_not_speak_with_the_promises_of_another_mode() {
+    for (from, to) in [("durable", "volatile"), ("volatile", "durable")] {
+        let member = Member::new();
+        let original = fs::read_to_string(&member.file).unwrap();
+        let with_mode = |mode: &str| {
+            fs::write(&member.file, original.replace("\"durable\"", &format!("\"{mode}\"")))
+                .unwrap();
+        };
+        with_mode(from);
+        member.format();
+        with_mode(to);
+        let refusal = member.refusal();
+        let expected = format!("in {from} group 7 of cluster test, not of");
+        assert!(refusal.contains(&expected), "{refusal}");
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 const GROUPS_MAX: usize = 10_000;
 /// The longest datagram that fits into a frame of Ethernet, with the headers of IPv6 and UDP.
 const DATAGRAM_BYTES_DEFAULT: usize = 1_452;
+/// The longest time between heartbeats, and so on: an hour.
+const TIME_MS_MAX: usize = 3_600_000;
 /// The bounds of a datagram.
 const DATAGRAM_BYTES: (usize, usize) = (512, 65_000);
 
@@ -69,9 +71,9 @@ struct GroupTable {
     state: State,
     #[serde(default)]
     members: Vec<SocketAddr>,
-    heartbeat_ms: Option<u64>,
-    suspect_ms: Option<u64>,
-    lease_ms: Option<u64>,
+    heartbeat_ms: Option<usize>,
+    suspect_ms: Option<usize>,
+    lease_ms: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -150,25 +152,22 @@ impl GroupTable {
         let batch_bytes_max = default.batch_bytes_max.min(body_bytes_max);
         let part_bytes = default.part_bytes.min(body_bytes_max);
         let default = Options { mode, batch_bytes_max, part_bytes, ..default };
-        let time = |value_ms: Option<u64>, default_us| {
-            value_ms.map_or(Some(default_us), |value_ms| value_ms.checked_mul(1_000))
+        let time_us = |name: &str, value_ms: Option<usize>, default_us| match value_ms {
+            None => Ok(default_us),
+            Some(value_ms) => {
+                within(&key(name), value_ms, 0, TIME_MS_MAX).map(|value_ms| 1_000 * value_ms as u64)
+            }
         };
-        let options = (|| {
-            Some(Options {
-                heartbeat_us: time(self.heartbeat_ms, default.heartbeat_us)?,
-                suspect_us: time(self.suspect_ms, default.suspect_us)?,
-                lease_us: time(self.lease_ms, default.lease_us)?,
-                ..default
-            })
-        })();
-        match options.filter(Options::is_consistent) {
-            Some(options) => {
-                Ok(ReplicationGroup { number, service: self.service, options, configuration })
-            }
-            None => {
-                let problem = "two heartbeats, and the lease, must fit into suspect_ms";
-                Err(wrong(&key("suspect_ms"), problem))
-            }
+        let options = Options {
+            heartbeat_us: time_us("heartbeat_ms", self.heartbeat_ms, default.heartbeat_us)?,
+            suspect_us: time_us("suspect_ms", self.suspect_ms, default.suspect_us)?,
+            lease_us: time_us("lease_ms", self.lease_ms, default.lease_us)?,
+            ..default
+        };
+        if !options.is_consistent() {
+            let problem = "two heartbeats, and the lease, must fit into suspect_ms";
+            return Err(wrong(&key("suspect_ms"), problem));
         }
+        Ok(ReplicationGroup { number, service: self.service, options, configuration })
     }
 }
