@@ -1,8 +1,8 @@
 //! What bounds a group on this machine: UDP's round trip, and the disk's syncs.
 
+use super::exchange::{KEY_BYTES, request_bytes};
 use super::spec::Case;
 use super::window::Window;
-use ashlar_replica::HEADER_BYTES;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Nobody on this machine answers later.
 const LOST_AFTER: Duration = Duration::from_secs(1);
-/// Bytes that an operation has in a journal beside its value: its entry, its record, the key.
-const JOURNAL_OVERHEAD_BYTES: usize = 160;
+/// Bytes that an operation has in a journal beside its value: its record, its entry, the key
+/// (`docs/replication.md`).
+const JOURNAL_OVERHEAD_BYTES: usize = 96 + 72 + KEY_BYTES;
 /// Writes begin at multiples of this.
 const BLOCK_BYTES: usize = 4 << 10;
 /// Files have their length before anything is measured, and are written over: a sync then changes data only.
@@ -38,7 +39,7 @@ pub(super) fn udp(case: &Case, window: &mut Window) -> io::Result<()> {
             }
         }
     });
-    let mut datagram = vec![0; HEADER_BYTES + case.value.bytes() as usize];
+    let mut datagram = vec![0; request_bytes(case)];
     while Instant::now() < window.closes {
         let began = Instant::now();
         near.send(&datagram)?;

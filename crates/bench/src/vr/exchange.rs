@@ -14,7 +14,12 @@ const LOST_AFTER: Duration = Duration::from_secs(1);
 /// The operation whose number this is ends the threads.
 const LAST: u64 = u64::MAX;
 /// An operation's key, and what says that it is a put.
-const KEY_BYTES: usize = 12;
+pub(super) const KEY_BYTES: usize = 12;
+
+/// Of a datagram that asks for an operation of this case.
+pub(super) fn request_bytes(case: &Case) -> usize {
+    HEADER_BYTES + KEY_BYTES + case.value.bytes() as usize
+}
 
 /// Asks a leader's thread, which asks the others' threads and answers when a quorum has everything, again and again.
 pub(super) fn run(case: &Case, window: &mut Window) -> io::Result<()> {
@@ -27,7 +32,7 @@ pub(super) fn run(case: &Case, window: &mut Window) -> io::Result<()> {
     let followers = (1..case.members).map(|_| bind()).collect::<io::Result<Vec<_>>>()?;
     let addresses = followers.iter().map(UdpSocket::local_addr).collect::<io::Result<Vec<_>>>()?;
     let (to_leader, to_client) = (leader.local_addr()?, client.local_addr()?);
-    let request_bytes = HEADER_BYTES + KEY_BYTES + case.value.bytes() as usize;
+    let request_bytes = request_bytes(case);
     let mut threads = vec![thread::spawn(move || lead(&leader, to_client, &addresses))];
     threads.extend(followers.into_iter().map(|socket| thread::spawn(move || follow(&socket))));
     let asked = ask(&client, to_leader, request_bytes, window);

@@ -8,7 +8,7 @@ use ashlar_replica::{Clients, Outcome, cluster_number};
 use ashlar_vr::Kind;
 use ashlar_vr::kv::Change;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -32,8 +32,6 @@ pub(super) struct Sessions {
     content: Content,
     /// When each operation began, or was due, by its session and number.
     began: HashMap<(usize, u64), Instant>,
-    /// The session that the next operation of an open loop goes to, if it has room.
-    next: usize,
 }
 
 /// An operation's end.
@@ -53,7 +51,7 @@ impl Sessions {
         let scope = (cluster_number(CLUSTER), GROUP);
         let clients = Clients::new(scope, members.to_vec(), count, DATAGRAM_BYTES_MAX, WAIT_US)?;
         let content = Content::new(value_bytes, put);
-        Ok(Self { clients, count, content, began: HashMap::with_capacity(count), next: 0 })
+        Ok(Self { clients, count, content, began: HashMap::with_capacity(count) })
     }
 
     /// Loads the group through the window.
@@ -91,14 +89,18 @@ impl Sessions {
     fn open_loop(&mut self, mut schedule: Schedule, window: &mut Window) -> io::Result<()> {
         let started = Instant::now();
         let mut due = started + schedule.next_due();
+        // Each has one operation under way, as in a closed loop and as the peer's clients have.
+        let mut idle: VecDeque<usize> = (0..self.count).collect();
         while Instant::now() < window.closes {
             while due <= Instant::now() {
-                let Some(session) = self.session_with_room() else { break };
+                let Some(session) = idle.pop_front() else { break };
                 self.begin(session, due);
                 due = started + schedule.next_due();
             }
             for ended in self.wait(due.min(window.closes))? {
-                self.note(window, &ended);
+                if self.note(window, &ended) {
+                    idle.push_back(ended.session);
+                }
             }
         }
         let is_overdue = u64::from(due < window.closes);
@@ -106,14 +108,7 @@ impl Sessions {
         Ok(())
     }
 
-    fn session_with_room(&mut self) -> Option<usize> {
-        let order = (self.next..self.count).chain(0..self.next);
-        let session = order.into_iter().find(|session| self.clients.has_room(*session))?;
-        self.next = (session + 1) % self.count;
-        Some(session)
-    }
-
-    /// Begins an operation of a session with room.
+    /// Begins an operation of a session that has none.
     pub(super) fn begin(&mut self, session: usize, at: Instant) {
         let number = self.clients.request(session, Kind::Operation, self.content.draw());
         self.began.insert((session, number), at);
