@@ -3,9 +3,9 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Microseconds of a clock that neither goes back nor jumps; it stands still while the machine sleeps.
+/// Microseconds of a clock that neither goes back nor jumps; it goes on while the machine sleeps, as leases must.
 pub(crate) fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    let now = clock_gettime(ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
 }
 

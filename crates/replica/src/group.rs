@@ -29,6 +29,8 @@ pub(crate) struct Group {
     view: View,
     /// Its journal failed: it does nothing any more.
     is_failed: bool,
+    /// Its successors do not need it, which operators were told.
+    is_dispensable: bool,
     pub(crate) stats: Arc<GroupStats>,
 }
 
@@ -65,6 +67,7 @@ impl Group {
             has_journal,
             view,
             is_failed: false,
+            is_dispensable: false,
             stats,
         })
     }
@@ -180,6 +183,15 @@ impl Group {
                 },
             }
         }
+        if let Some(op) = self.replica.divergence() {
+            let group = self.number();
+            tracing::error!(
+                group,
+                op,
+                "this log differs from the leader's, so one of their disks was changed: the replica stops"
+            );
+            self.fail();
+        }
         self.note();
     }
 
@@ -189,6 +201,15 @@ impl Group {
         self.stats.note(&self.replica);
         self.view = self.replica.view();
         let (role, view) = (self.stats.role(), self.view);
+        if !std::mem::replace(&mut self.is_dispensable, self.replica.is_dispensable())
+            && self.is_dispensable
+        {
+            let group = self.scope.group;
+            tracing::info!(
+                group,
+                "a quorum of the next members has everything: this replica may be switched off"
+            );
+        }
         if (role, view) != before {
             let (group, role) = (self.scope.group, role.name());
             tracing::info!(group, %view, role, "the replica's view or role has changed");

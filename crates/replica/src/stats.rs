@@ -18,7 +18,7 @@ pub struct NodeStats {
     pub foreign: AtomicU64,
     /// Frames for groups that are not here.
     pub unknown_group: AtomicU64,
-    /// Groups of journals that were synced with one call.
+    /// Syncs of journals: one covers all writes of one group that waited.
     pub syncs: AtomicU64,
     /// Writes to journals.
     pub writes: AtomicU64,

@@ -61,6 +61,15 @@ impl Udp {
         if set_socket_send_buffer_size_force(&socket, BUFFER_BYTES).is_err() {
             socket.set_send_buffer_size(BUFFER_BYTES)?;
         }
+        // The kernel counts its own overhead, about as much again.
+        let granted_bytes = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
+        if granted_bytes < BUFFER_BYTES {
+            tracing::warn!(
+                granted_bytes,
+                wanted_bytes = 2 * BUFFER_BYTES,
+                "the buffers of replication's socket are short: raise net.core.rmem_max and wmem_max, or give CAP_NET_ADMIN"
+            );
+        }
         incoming::take_trains(&socket);
         socket.bind(&address.into())?;
         let address = socket.local_addr()?.as_socket();

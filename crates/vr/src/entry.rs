@@ -11,7 +11,7 @@ pub struct ClientId(pub u64);
 /// The most bytes of one operation.
 pub const OPERATION_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of an entry besides its operation, wherever it is kept or sent.
+/// Bytes of an entry besides its operation, as it is sent and as bounds count it.
 pub const ENTRY_HEADER_BYTES: usize = 64;
 
 /// What an entry does when it is executed.

@@ -17,6 +17,7 @@
 //!    whoever cannot tell them apart names it too, and the group may have to wait for it for ever.
 //! 5. Time is in microseconds, from a clock that does not go back and whose speed differs from true time by at
 //!    most [`Options::drift_ppm_max`].
+//! 6. Stop a replica that has a [`Replica::divergence`], and tell its operator.
 //!
 //! Read in this order: [`Configuration`] and [`View`], [`Entry`], `log`, [`Sessions`], [`Message`], `replica`
 //! and its parts. `docs/replication.md` is the page to have beside it.

@@ -3,6 +3,9 @@
 /// Messages that answer one question for a part of a log or of a snapshot, about.
 pub(crate) const BURST_MESSAGES: usize = 16;
 
+/// With more, three times the drift would not cover a slow leader's clock beside a fast one's.
+const DRIFT_PPM_BOUND: u64 = 333_333;
+
 /// What a group promises of entries that were acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -26,7 +29,7 @@ pub struct Options {
     /// How long after a heartbeat was sent its leader may answer reads alone, in microseconds by its own clock;
     /// 0 asks a quorum for every batch of reads.
     pub lease_us: u64,
-    /// The most that two clocks may differ in their speed, in parts of a million.
+    /// The most that a clock's speed may differ from true time, in parts of a million; at most a third.
     pub drift_ppm_max: u64,
     /// How long an unanswered message waits before it is sent again, in microseconds; later copies wait longer.
     pub resend_us: u64,
@@ -42,6 +45,8 @@ pub struct Options {
     pub pipeline_max: u64,
     /// Requests that wait at a leader; beyond, they are dropped and clients repeat them.
     pub queue_max: usize,
+    /// Bytes of requests that wait at a leader, if there is more than one; and likewise of reads.
+    pub queue_bytes_max: usize,
     /// Bytes of entries that a replica keeps for those that lag behind. In durable mode it keeps more while a
     /// checkpoint is on its way to its disk; one that has twice as many takes no more entries until it is there.
     pub log_bytes_max: usize,
@@ -66,6 +71,7 @@ impl Default for Options {
             batch_bytes_max: 32 << 10,
             pipeline_max: 4,
             queue_max: 8_192,
+            queue_bytes_max: 16 << 20,
             log_bytes_max: 64 << 20,
             sessions_max: 10_000,
             part_bytes: 32 << 10,
@@ -89,7 +95,7 @@ impl Options {
             && self.pipeline_max > 0
             && self.part_bytes > 0
             && self.sessions_max > 0
-            && self.drift_ppm_max < 1_000_000
+            && self.drift_ppm_max <= DRIFT_PPM_BOUND
     }
 
     /// Bytes of entries that come for one question, about.

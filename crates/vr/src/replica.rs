@@ -94,8 +94,8 @@ pub struct Replica<S> {
     /// A snapshot that others take from here.
     outgoing: Option<Outgoing>,
     suspicions: Suspicions,
-    /// When everything was last executed that the leader said to be committed, in microseconds.
-    current_us: u64,
+    /// When everything was last executed that the leader said to be committed, in microseconds; none before it said anything.
+    current_us: Option<u64>,
     /// The present moment, in microseconds.
     now_us: u64,
     /// Joins no view change before.
@@ -123,6 +123,8 @@ pub struct Replica<S> {
     checkpoint_op: u64,
     /// Bytes of the entries that were executed since the last checkpoint was written.
     unsaved_bytes: usize,
+    /// Where this log differs from the leader's, if it does.
+    divergence: Option<u64>,
 }
 
 /// When to do what comes by itself, in microseconds.
@@ -197,6 +199,12 @@ impl<S: Service> Replica<S> {
     /// Everything up to here is executed.
     pub fn executed(&self) -> u64 {
         self.executed
+    }
+
+    /// Where a leader says that this log differs from its own: one of the two disks is not what it was. Such a replica must be
+    /// stopped.
+    pub fn divergence(&self) -> Option<u64> {
+        self.divergence
     }
 
     /// The client table.

@@ -25,8 +25,8 @@ pub struct Operation<'a> {
 /// Results and answers have at most [`RESULT_BYTES_MAX`] bytes; a replica whose service gives a longer one panics. A
 /// service bounds what it keeps for one operation, or says in the result that it would be too much.
 pub trait Service {
-    /// Executes an operation and gives its result, of at most [`RESULT_BYTES_MAX`] bytes. What it makes of a body that is none of its operations
-    /// is a result like any other.
+    /// Executes an operation and gives its result, of at most [`RESULT_BYTES_MAX`] bytes. What it makes of a body
+    /// that is none of its operations is a result like any other.
     fn execute(&mut self, operation: &Operation<'_>) -> Bytes;
 
     /// Answers a question, with at most [`RESULT_BYTES_MAX`] bytes, changing nothing.

@@ -258,6 +258,7 @@ impl World {
         if let Some((source, message)) = extra {
             replica.handle_message(local_us, source, message);
         }
+        assert_eq!(replica.divergence(), None, "no disk changes what it has");
         self.settle(to)
     }
 

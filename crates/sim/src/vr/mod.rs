@@ -2,9 +2,9 @@
 //!
 //! [`ashlar_vr::Replica`] and [`ashlar_vr::Client`] are the real ones. Around them: hosts with clocks that
 //! drift and disks that lose what was not synced, and some of what was (`host`), clients that change and read
-//! keys (`client`) and others that write all the time (`writer`), faults (`fault`), an operator that changes the members (`operator`), and at the end a world
-//! without faults in which all must come to rest (`liveness`). Oracles watch all of it, one property a file
-//! (`oracle`). What differs from run to run is in `plan`; `world` has the state, the events and the clock.
+//! keys (`client`) and others that write all the time (`writer`), faults (`fault`), an operator that changes the
+//! members (`operator`), and at the end a world without faults in which all must come to rest (`liveness`).
+//! Oracles watch all of it, one property a file (`oracle`). What differs from run to run is in `plan`; `world` has the state, the events and the clock.
 
 mod client;
 mod coverage;

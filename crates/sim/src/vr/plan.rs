@@ -292,6 +292,7 @@ fn draw_options(random: &mut Random) -> Options {
         batch_bytes_max,
         pipeline_max: random.range(1..6),
         queue_max: random.magnitude(1..64) as usize,
+        queue_bytes_max: 4 * window_bytes,
         log_bytes_max: window_bytes * random.range(2..10) as usize,
         sessions_max: random.range(1..12) as usize,
         part_bytes: random.magnitude(32..4_096) as usize,

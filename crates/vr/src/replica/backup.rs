@@ -23,6 +23,7 @@ impl<S: Service> Replica<S> {
     pub(super) fn heard(&mut self, now_us: u64) {
         self.promised_until_us = self.promised_until_us.max(now_us + self.options.promise_us());
         self.timers.suspect = Some(self.suspect_at(now_us));
+        self.forget_unused_snapshot(now_us);
         self.trusts();
     }
 
@@ -115,12 +116,12 @@ impl<S: Service> Replica<S> {
         self.heard(now_us);
         let place = self.configuration.leader_of(view);
         self.send(place, Message::CommitOk { view, round });
-        let is_whole = self.log.whole_op() >= head_op;
-        if is_whole {
-            let own = self.log.digest_at(head_op);
-            assert!(own.is_none_or(|own| own == head_digest), "a backup has its leader's log");
-        } else {
+        if self.log.whole_op() < head_op {
             self.miss(now_us);
+        } else if self.log.digest_at(head_op).is_some_and(|own| own != head_digest) {
+            // Somebody's disk is not what it was: what follows from here on means nothing.
+            self.divergence = Some(head_op);
+            return;
         }
         self.follow_commit(now_us, commit);
     }
@@ -140,7 +141,7 @@ impl<S: Service> Replica<S> {
     fn follow_commit(&mut self, now_us: u64, commit: u64) {
         self.advance(now_us, commit.min(self.log.whole_op()));
         if self.executed >= commit {
-            self.current_us = now_us;
+            self.current_us = Some(now_us);
         }
     }
 

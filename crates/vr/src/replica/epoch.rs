@@ -13,7 +13,7 @@ const TEACHING_INTERVALS: u64 = 4;
 
 impl<S: Service> Replica<S> {
     /// Executes the entry that ends an epoch.
-    pub(super) fn begin_epoch(&mut self, now_us: u64, entry: &Entry, members: Vec<SocketAddr>) {
+    pub(super) fn begin_epoch(&mut self, entry: &Entry, members: Vec<SocketAddr>) {
         let view = View::new(entry.view.epoch() + 1, 0);
         if view.epoch() <= self.view.epoch() && self.status != Status::Joining {
             // Executed again, from a disk that knows what came of it.
@@ -23,17 +23,12 @@ impl<S: Service> Replica<S> {
         let configuration =
             configuration.expect("the members were checked when the request was read");
         let epoch = EpochStart { view, op: entry.op, digest: entry.digest, members };
-        self.enter_epoch(now_us, epoch, Arc::new(configuration));
+        self.enter_epoch(epoch, Arc::new(configuration));
     }
 
     /// Is in an epoch from now on. What that means is settled when everything that is known to be committed is
     /// executed: it may hold further epochs.
-    pub(super) fn enter_epoch(
-        &mut self,
-        _now_us: u64,
-        epoch: EpochStart,
-        configuration: Arc<Configuration>,
-    ) {
+    pub(super) fn enter_epoch(&mut self, epoch: EpochStart, configuration: Arc<Configuration>) {
         assert!(epoch.view.epoch() > self.view.epoch() || self.status == Status::Joining);
         let previous = std::mem::replace(&mut self.configuration, configuration);
         self.previous = Some(previous);

@@ -37,7 +37,7 @@ impl<S: Service> Replica<S> {
             self.executed = entry.op;
             self.unsaved_bytes += entry.bytes();
             self.time_ms = entry.time_ms;
-            self.execute(now_us, &entry);
+            self.execute(&entry);
             self.executed_at(entry.op);
         }
         self.settle_epoch(now_us);
@@ -47,7 +47,7 @@ impl<S: Service> Replica<S> {
         self.checkpoint();
     }
 
-    fn execute(&mut self, now_us: u64, entry: &Entry) {
+    fn execute(&mut self, entry: &Entry) {
         let Request { client, session, number, acknowledged, kind, body } = &entry.request;
         let (client, number, acknowledged, kind) = (*client, *number, *acknowledged, *kind);
         if kind == Kind::Register {
@@ -79,7 +79,7 @@ impl<S: Service> Replica<S> {
         self.sessions.note(client, number, acknowledged, entry.op, result.clone());
         self.reply(client, number, Answer::Executed(result));
         if let Some(Reconfiguration { members }) = begins {
-            self.begin_epoch(now_us, entry, members);
+            self.begin_epoch(entry, members);
         }
     }
 

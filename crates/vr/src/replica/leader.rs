@@ -23,6 +23,8 @@ pub(super) struct Leading {
     peers: Vec<Peer>,
     /// Requests that have no place yet.
     queue: VecDeque<Request>,
+    /// Their bytes in entries.
+    queue_bytes: usize,
     /// For each client the last request that was taken and is not executed.
     taken: HashMap<ClientId, u64>,
     /// When it began to lead, in microseconds.
@@ -126,6 +128,7 @@ impl<S: Service> Replica<S> {
         self.leading = Some(Leading {
             peers: vec![peer; self.configuration.count()],
             queue: VecDeque::new(),
+            queue_bytes: 0,
             taken,
             began_us: now_us,
             start_op: head_op,
@@ -178,7 +181,10 @@ impl<S: Service> Replica<S> {
                 }
             }
         }
-        if leading.queue.len() < self.options.queue_max {
+        let bytes = leading.queue_bytes + entry_bytes(&request);
+        let fits = leading.queue.is_empty() || bytes <= self.options.queue_bytes_max;
+        if leading.queue.len() < self.options.queue_max && fits {
+            leading.queue_bytes = bytes;
             leading.taken.insert(client, number);
             leading.queue.push_back(request);
         }
@@ -229,6 +235,7 @@ impl<S: Service> Replica<S> {
         let mut entries = Vec::new();
         let mut bytes = 0;
         while let Some(request) = leading.queue.pop_front() {
+            leading.queue_bytes -= entry_bytes(&request);
             let (op, previous) =
                 (log.head_op() + 1, log.head_digest().expect("a leader's log is whole"));
             let last_ms = log.get(op - 1).map_or(*time_ms, |entry| entry.time_ms);

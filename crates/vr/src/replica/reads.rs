@@ -13,6 +13,8 @@ use std::{collections::VecDeque, net::SocketAddr};
 
 /// Rounds that may be waited for at one time.
 const ROUNDS_MAX: usize = 256;
+/// How long a round is remembered at least, in microseconds: its answers also tell that a quorum follows.
+const ROUND_KEPT_US: u64 = 1_000_000;
 /// Reads that may wait; beyond, a client asks again.
 const WAITING_MAX: usize = 8_192;
 
@@ -33,6 +35,8 @@ pub(super) struct Reads {
     lease_until_us: u64,
     /// What waits for a round to be heard, and for a place to be executed.
     waiting: VecDeque<Waiting>,
+    /// Bytes of their questions.
+    waiting_bytes: usize,
 }
 
 /// A read that waits.
@@ -64,9 +68,12 @@ impl<S: Service> Replica<S> {
         if now_us < reads.lease_until_us && self.executed >= leading.start_op {
             return self.read_here(id, &question);
         }
-        if reads.waiting.len() >= WAITING_MAX {
+        let bytes = reads.waiting_bytes + question.len();
+        let fits = reads.waiting.is_empty() || bytes <= self.options.queue_bytes_max;
+        if reads.waiting.len() >= WAITING_MAX || !fits {
             return self.read(id, ReadAnswer::NotLeader(leader));
         }
+        reads.waiting_bytes = bytes;
         // A round that is on its way may have been heard before this read began.
         let (round, op) = (reads.round + 1, commit.max(leading.start_op));
         reads.waiting.push_back(Waiting { id, question, round, op });
@@ -80,8 +87,8 @@ impl<S: Service> Replica<S> {
     /// the leader's word came: what it was on its way adds to it.
     pub fn handle_stale_read(&mut self, now_us: u64, id: ReadId, question: &Bytes, age_us: u64) {
         self.now_us = now_us;
-        let is_fresh =
-            self.status == Status::Normal && now_us <= self.current_us.saturating_add(age_us);
+        let is_young = |current_us: u64| now_us <= current_us.saturating_add(age_us);
+        let is_fresh = self.status == Status::Normal && self.current_us.is_some_and(is_young);
         if self.leading.is_some() {
             return self.handle_read(now_us, id, question.clone());
         }
@@ -109,6 +116,7 @@ impl<S: Service> Replica<S> {
 
     /// A leader says that it lives.
     pub(super) fn heartbeat(&mut self, now_us: u64) {
+        self.forget_unused_snapshot(now_us);
         let is_certain = self.may_speak();
         let lease_us = self.options.lease_us;
         let Some(leading) = self.leading.as_mut() else { return };
@@ -124,7 +132,7 @@ impl<S: Service> Replica<S> {
             || reads
                 .sent
                 .front()
-                .is_some_and(|(_, sent_us)| now_us > sent_us + lease_us.max(1_000_000))
+                .is_some_and(|(_, sent_us)| now_us > sent_us + lease_us.max(ROUND_KEPT_US))
         {
             reads.sent.pop_front();
         }
@@ -193,6 +201,7 @@ impl<S: Service> Replica<S> {
         {
             let Waiting { id, question, .. } =
                 leading.reads.waiting.pop_front().expect("it is there");
+            leading.reads.waiting_bytes -= question.len();
             self.read_here(id, &question);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The paper's protocol alone is unsafe when recoveries and view changes interleave (Michael and others,
 //! "Recovering Shared Objects Without Stable Storage", 2017): a replica may have promised to leave a view and
-//! forgotten it. Here the view is on disk before it is promised, and answers from earlier views do not count.
+//! forgotten it. Here the view is on disk before it is promised, and the latest view of a quorum's answers must not be earlier.
 
 use super::{Output, Replica, Status, fetch::Purpose};
 use crate::{MEMBERS_MAX, Message, Service, View};

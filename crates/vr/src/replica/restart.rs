@@ -104,7 +104,7 @@ impl<S: Service> Replica<S> {
             incoming: None,
             outgoing: None,
             suspicions: Default::default(),
-            current_us: 0,
+            current_us: None,
             now_us,
             promised_until_us: 0,
             timers: Timers::default(),
@@ -120,6 +120,7 @@ impl<S: Service> Replica<S> {
             checkpoint: None,
             checkpoint_op: 0,
             unsaved_bytes: 0,
+            divergence: None,
             silences: 0,
         }
     }

@@ -100,8 +100,8 @@ impl<S: Service> Replica<S> {
 
     /// Sends the first part of a snapshot to a replica that needs entries which are gone.
     pub(super) fn offer_snapshot(&mut self, now_us: u64, to: SocketAddr) {
-        let is_old =
-            |kept: &Outgoing| now_us > kept.used_us + KEPT_US || kept.op < self.log.base_op();
+        self.forget_unused_snapshot(now_us);
+        let is_old = |kept: &Outgoing| kept.op < self.log.base_op();
         if self.outgoing.as_ref().is_none_or(is_old) {
             // With holes in its log, it may know of an epoch whose beginning it has not executed again.
             if self.log.digest_at(self.executed).is_none() || self.epoch.op > self.executed {
@@ -112,6 +112,11 @@ impl<S: Service> Replica<S> {
             self.outgoing = Some(Outgoing { op: self.executed, checksum, bytes, used_us: now_us });
         }
         self.send_parts(now_us, to, 0);
+    }
+
+    /// Forgets a snapshot that nobody takes any more: it is as large as the state.
+    pub(super) fn forget_unused_snapshot(&mut self, now_us: u64) {
+        self.outgoing.take_if(|kept| now_us > kept.used_us + KEPT_US);
     }
 
     /// Somebody asks for the parts of a snapshot from a place on.
@@ -237,7 +242,7 @@ impl<S: Service> Replica<S> {
             self.log = Log::behind(op, digest);
             self.ahead.clear();
         }
-        self.adopt_epoch(now_us, &snapshot);
+        self.adopt_epoch(&snapshot);
         if self.options.mode == Mode::Durable {
             let promise = self.promise();
             let write = Write::Checkpoint { op, digest, bytes, replaces: !keeps, promise };
@@ -271,10 +276,10 @@ impl<S: Service> Replica<S> {
     }
 
     /// Enters the epoch that a snapshot was made in, if it is a later one.
-    fn adopt_epoch(&mut self, now_us: u64, snapshot: &Snapshot) {
+    fn adopt_epoch(&mut self, snapshot: &Snapshot) {
         let Some((epoch, configuration)) = snapshot.epoch() else { return };
         if epoch.view.epoch() > self.view.epoch() || self.status == Status::Joining {
-            self.enter_epoch(now_us, epoch, Arc::new(configuration));
+            self.enter_epoch(epoch, Arc::new(configuration));
         }
     }
 }

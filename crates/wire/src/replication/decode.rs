@@ -90,7 +90,8 @@ pub(super) fn open(cluster: u64, bytes: &Bytes) -> Result<(Header, Bytes), Decod
 /// Decodes a frame of a cluster; gives the group, the sender's place if it says one, and what it says.
 ///
 /// # Errors
-/// For any bytes that [`encode`](fn@super::encode) did not give, and for fragments.
+/// For bytes that say nothing to a replica or a client of this cluster, and for fragments. What a kind of frame does not use may hold
+/// anything.
 pub fn decode(cluster: u64, bytes: &Bytes) -> Result<(Scope, Option<usize>, Frame), DecodeError> {
     let (header, body) = open(cluster, bytes)?;
     let sender = match header.sender {
