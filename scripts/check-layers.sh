@@ -26,7 +26,7 @@ for core in "${cores[@]}"; do
 done
 
 # Nothing but the command line depends on what is above the shells.
-for crate in kernel storage net sim lab node; do
+for crate in kernel storage net replica sim lab node; do
     if bad=$(dependencies_of "$crate" | grep -E '^(ashlar|ashlar-bench)$'); then
         echo "check-layers: $crate depends upwards on: $bad" >&2
         status=1
