@@ -158,3 +158,32 @@ impl<S: Service> Replica<S> {
         self.send(place, Message::PrepareOk { view, op, digest });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use crate::{Configuration, Message, Options, Replica, Start, View, kv::KeyValue};
+
+    #[test]
+    fn a_log_that_differs_from_its_leaders_is_told() {
+        let members = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|it| it.parse().unwrap());
+        let configuration = Configuration::new(0, members.to_vec()).unwrap();
+        let start = Start::New(configuration);
+        let service = KeyValue::default();
+        let mut backup =
+            Replica::new(0, members[1], Options::default(), 1, start, service).unwrap();
+        let says = |head_digest| Message::Commit {
+            view: View::new(0, 0),
+            commit: 0,
+            head_op: 0,
+            head_digest,
+            round: 1,
+        };
+        let own_digest = backup.log().digest_at(0).unwrap();
+        backup.handle_message(1, members[0], says(own_digest));
+        assert_eq!(backup.divergence(), None);
+        backup.handle_message(2, members[0], says(own_digest + 1));
+        assert_eq!(backup.divergence(), Some(0));
+    }
+}
