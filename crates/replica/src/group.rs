@@ -183,6 +183,7 @@ impl Group {
                 },
             }
         }
+        self.note();
         if let Some(op) = self.replica.divergence() {
             let group = self.number();
             tracing::error!(
@@ -190,9 +191,9 @@ impl Group {
                 op,
                 "this log differs from the leader's, so one of their disks was changed: the replica stops"
             );
+            // From here on it shows that it has failed, whatever its replica would say.
             self.fail();
         }
-        self.note();
     }
 
     /// Shows what the replica is now, and tells operators of what seldom changes.
