@@ -99,6 +99,7 @@ impl Node {
             return Err(StartError::Datagram { bytes: datagram_bytes_max });
         }
         let socket = Udp::socket(address).step("bind the socket of replication")?;
+        socket.warn_of_short_buffers().step("look at the socket of replication")?;
         let address = socket.address();
         let stats = Arc::new(NodeStats::default());
         let (mut groups, mut journals, mut places) = (Vec::new(), Vec::new(), HashMap::new());

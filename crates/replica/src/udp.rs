@@ -45,6 +45,21 @@ impl Bound {
         self.address
     }
 
+    /// Tells an operator if the kernel gave less than half of the room that members want.
+    pub(crate) fn warn_of_short_buffers(&self) -> io::Result<()> {
+        // The kernel names twice what it was asked for, for its own overhead.
+        let named_bytes = self.socket.recv_buffer_size()?.min(self.socket.send_buffer_size()?);
+        let granted_bytes = named_bytes / 2;
+        if granted_bytes < BUFFER_BYTES / 2 {
+            tracing::warn!(
+                granted_bytes,
+                wanted_bytes = BUFFER_BYTES,
+                "short buffers of replication's socket: raise net.core.rmem_max and wmem_max, or give CAP_NET_ADMIN"
+            );
+        }
+        Ok(())
+    }
+
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -60,15 +75,6 @@ impl Udp {
         }
         if set_socket_send_buffer_size_force(&socket, BUFFER_BYTES).is_err() {
             socket.set_send_buffer_size(BUFFER_BYTES)?;
-        }
-        // The kernel counts its own overhead, about as much again.
-        let granted_bytes = socket.recv_buffer_size()?.min(socket.send_buffer_size()?);
-        if granted_bytes < BUFFER_BYTES {
-            tracing::warn!(
-                granted_bytes,
-                wanted_bytes = 2 * BUFFER_BYTES,
-                "the buffers of replication's socket are short: raise net.core.rmem_max and wmem_max, or give CAP_NET_ADMIN"
-            );
         }
         incoming::take_trains(&socket);
         socket.bind(&address.into())?;
