@@ -13,6 +13,8 @@ pub enum Message {
         view: View,
         /// Everything up to this place is committed.
         commit: u64,
+        /// The digest at the place before the first entry.
+        previous: u64,
         /// One entry at least, contiguous.
         entries: Vec<Entry>,
     },

@@ -95,9 +95,8 @@ pub use ashlar_vr::ReadAnswer;
 
 /// Kinds of frames, as they are sent.
 mod kind {
+    pub(super) use ashlar_fastpath::replication::kind::{PREPARE, PREPARE_OK};
     pub(super) const FRAGMENT: u8 = 1;
-    pub(super) const PREPARE: u8 = 2;
-    pub(super) const PREPARE_OK: u8 = 3;
     pub(super) const MISSING: u8 = 4;
     pub(super) const COMMIT: u8 = 5;
     pub(super) const COMMIT_OK: u8 = 6;

@@ -440,7 +440,7 @@ impl World {
 /// A message in a line.
 fn brief(message: &Message) -> String {
     match message {
-        Message::Prepare { view, commit, entries } => {
+        Message::Prepare { view, commit, previous: _, entries } => {
             let (first, last) =
                 (entries.first().map_or(0, |e| e.op), entries.last().map_or(0, |e| e.op));
             format!("Prepare {view}, {first}..={last}, commit {commit}")

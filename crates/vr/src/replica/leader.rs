@@ -4,7 +4,7 @@ use super::{
     Answer, Output, Replica, Reply, Status, Write, execute::Reconfiguration, has_room, reads::Reads,
 };
 use crate::{
-    ClientId, Entry, Kind, Known, Members, Message, Mode, OUTSTANDING_MAX, Options, Request,
+    ClientId, Entry, Kind, Known, Log, Members, Message, Mode, OUTSTANDING_MAX, Options, Request,
     Service, View, entry::entry_bytes,
 };
 use bytes::Bytes;
@@ -214,7 +214,8 @@ impl<S: Service> Replica<S> {
                 }
             }
             let (view, commit) = (self.view, self.commit);
-            self.multicast(to, Message::Prepare { view, commit, entries });
+            let message = prepare(&self.log, view, commit, entries);
+            self.multicast(to, message);
             self.advance_commit(now_us);
         }
     }
@@ -316,7 +317,7 @@ impl<S: Service> Replica<S> {
                 break;
             }
             peer.sent(now_us, entries.last().expect("the log reaches there").op, bytes);
-            messages.push(Message::Prepare { view: *view, commit: *commit, entries });
+            messages.push(prepare(log, *view, *commit, entries));
         }
         for message in messages {
             self.send(place, message);
@@ -428,7 +429,7 @@ impl<S: Service> Replica<S> {
         let (progress_us, last_op) = (peer.progress_us, last.op);
         peer.sent(now_us, last_op, bytes);
         peer.progress_us = progress_us;
-        let message = Message::Prepare { view: *view, commit: *commit, entries };
+        let message = prepare(log, *view, *commit, entries);
         self.send(place, message);
     }
 
@@ -453,6 +454,13 @@ impl<S: Service> Replica<S> {
         let view = self.view;
         self.outputs.push(Output::Reply(Reply { client, number, view, answer }));
     }
+}
+
+/// Hands out entries of a leader's log.
+fn prepare(log: &Log, view: View, commit: u64, entries: Vec<Entry>) -> Message {
+    let first_op = entries.first().expect("one entry at least").op;
+    let previous = log.digest_at(first_op - 1).expect("a leader's log is whole");
+    Message::Prepare { view, commit, previous, entries }
 }
 
 /// Whether requests that wait are enough for a message: more of them would not share it.

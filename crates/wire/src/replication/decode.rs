@@ -4,15 +4,14 @@ use super::{
     ADDRESS_BYTES, Epoch, FRAME_BYTES_MAX, Found, Frame, HEADER_BYTES, Header, PRESENT, Read,
     ReadAnswer, Scope, answer, body::Body, entry, kind,
 };
-use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION};
+use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION, checksum_of};
 use ashlar_vr::{
     Answer, ClientId, DoViewChange, Entry, EpochStart, Kind, MEMBERS_MAX, Message,
     OPERATION_BYTES_MAX, RESULT_BYTES_MAX, Reply, Request, SnapshotPart, View,
 };
 use bytes::Bytes;
 use core::net::SocketAddr;
-use xxhash_rust::xxh3::Xxh3;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// Views and epochs may only grow by so much before they would not fit: no peer can bring a replica there at once.
 const EPOCH_MAX: u32 = 1 << 23;
@@ -67,18 +66,14 @@ pub fn take_frame(datagram: &mut Bytes) -> Bytes {
 
 /// A frame's header, whose checksum fits, and its body.
 pub(super) fn open(cluster: u64, bytes: &Bytes) -> Result<(Header, Bytes), DecodeError> {
-    let (mut header, body) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::Foreign)?;
+    let (header, body) = Header::read_from_prefix(bytes).map_err(|_| DecodeError::Foreign)?;
     if header.magic.get() != MAGIC || header.version != VERSION {
         return Err(DecodeError::Foreign);
     }
     if header.body_bytes.get() as usize != body.len() || bytes.len() > FRAME_BYTES_MAX {
         return Err(DecodeError::Damaged);
     }
-    let told = std::mem::take(&mut header.checksum).get();
-    let mut checksum = Xxh3::new();
-    checksum.update(header.as_bytes());
-    checksum.update(body);
-    if checksum.digest() as u32 != told {
+    if checksum_of(bytes) != header.checksum.get() {
         return Err(DecodeError::Damaged);
     }
     if header.cluster.get() != cluster {
@@ -199,13 +194,22 @@ fn replica(header: &Header, mut body: Body) -> Result<Message, DecodeError> {
     let in_view = || view(header.view.get());
     let message = match header.kind {
         kind::PREPARE => {
-            let (view, entries) = (in_view()?, entries(header, body)?);
+            let (view, previous) = (in_view()?, body.u64("previous digest")?);
+            let entries = entries(header, body)?;
             let contiguous =
                 entries.windows(2).all(|two| two[0].op.checked_add(1) == Some(two[1].op));
-            if entries.is_empty() || !contiguous || entries[0].op == 0 {
+            // What a program in the kernel has seen of it must be so.
+            let is_as_told = |first: &Entry, last: &Entry| first.op == op && last.digest == digest;
+            if op == 0
+                || !contiguous
+                || !entries
+                    .first()
+                    .zip(entries.last())
+                    .is_some_and(|(first, last)| is_as_told(first, last))
+            {
                 return Err(DecodeError::Invalid { field: "entries" });
             }
-            return Ok(Message::Prepare { view, commit, entries });
+            return Ok(Message::Prepare { view, commit, previous, entries });
         }
         kind::NEW_STATE => return Ok(Message::NewState { entries: entries(header, body)? }),
         kind::SNAPSHOT => {

@@ -4,10 +4,9 @@ use super::{
     Epoch, Frame, HEADER_BYTES, Header, PRESENT, ReadAnswer, Scope, answer, entry, kind,
     put_address,
 };
-use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION};
+use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION, checksum_of};
 use ashlar_vr::{Answer, Entry, Message, Request, View};
 use core::net::SocketAddr;
-use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::IntoBytes;
 
 /// Puts a frame into `out`, in place of what was there. `sender` is the place of the replica that sends it, if it
@@ -76,9 +75,8 @@ pub fn encode(scope: Scope, sender: Option<usize>, frame: &Frame, out: &mut Vec<
 pub(super) fn seal(mut header: Header, out: &mut [u8]) {
     assert!(out.len() <= super::FRAME_BYTES_MAX, "a frame of {} bytes", out.len());
     header.body_bytes = ((out.len() - HEADER_BYTES) as u32).into();
-    header.checksum = 0.into();
     out[..HEADER_BYTES].copy_from_slice(header.as_bytes());
-    header.checksum = (xxh3_64(out) as u32).into();
+    header.checksum = checksum_of(out).into();
     out[..HEADER_BYTES].copy_from_slice(header.as_bytes());
 }
 
@@ -108,11 +106,12 @@ fn entries(header: &mut Header, entries: &[Entry], out: &mut Vec<u8>) {
 fn replica(header: &mut Header, message: &Message, out: &mut Vec<u8>) {
     let bits = |view: View| view.bits().into();
     match message {
-        Message::Prepare { view, commit, entries: new } => {
+        Message::Prepare { view, commit, previous, entries: new } => {
             header.kind = kind::PREPARE;
             (header.view, header.commit) = (bits(*view), (*commit).into());
             header.op = new.first().map_or(0, |first| first.op).into();
             header.digest = new.last().map_or(0, |last| last.digest).into();
+            out.extend_from_slice(&previous.to_le_bytes());
             entries(header, new, out);
         }
         Message::PrepareOk { view, op, digest } => {

@@ -55,10 +55,8 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 fn message() -> impl Strategy<Value = Message> {
     let word = any::<u64>;
     prop_oneof![
-        (view(), word(), entries()).prop_map(|(view, commit, entries)| Message::Prepare {
-            view,
-            commit,
-            entries
+        (view(), word(), word(), entries()).prop_map(|(view, commit, previous, entries)| {
+            Message::Prepare { view, commit, previous, entries }
         }),
         (view(), word(), word()).prop_map(|(view, op, digest)| Message::PrepareOk {
             view,
@@ -144,7 +142,7 @@ fn the_layout_does_not_change_by_accident() {
     let (head, checksum, tail) = (&hex[..112], &hex[112..120], &hex[120..]);
     let expected = [
         "41535652",
-        "01",
+        "02",
         "03",
         "00",
         "01",

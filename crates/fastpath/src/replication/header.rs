@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const MAGIC: u32 = 0x5256_5341;
 
 /// The layout's version; frames of another one are dropped.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes of a [`Header`].
 pub const HEADER_BYTES: usize = 64;
@@ -44,7 +44,7 @@ pub struct Header {
     pub commit: U64,
     /// Of the log up to a place.
     pub digest: U64,
-    /// The lower half of XXH3 over header, with zeros here, and body.
+    /// [Over](super::checksum_of) header and body, with zeros here.
     pub checksum: U32,
     /// Entries in the body.
     pub entries: U16,
@@ -53,6 +53,14 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+
+/// Kinds of frames that programs look at; the others are user space's.
+pub mod kind {
+    /// The leader gives entries their places. The body begins with the digest at the place before the first.
+    pub const PREPARE: u8 = 2;
+    /// A backup has everything up to a place.
+    pub const PREPARE_OK: u8 = 3;
+}
 
 /// The sender is no member: a client, or a replica that is about to become one.
 pub const NO_PLACE: u8 = 0xff;
