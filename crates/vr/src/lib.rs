@@ -22,6 +22,7 @@
 //! Read in this order: [`Configuration`] and [`View`], [`Entry`], `log`, [`Sessions`], [`Message`], `replica`
 //! and its parts. `docs/replication.md` is the page to have beside it.
 
+mod accelerated;
 mod client;
 mod configuration;
 mod entry;
@@ -33,6 +34,7 @@ mod replica;
 mod service;
 mod sessions;
 
+pub use accelerated::{Accelerated, Allowed, FastPath, Taken};
 pub use client::{Client, ClientOutput};
 pub use configuration::{Configuration, ConfigurationError, MEMBERS_MAX, Members, View};
 pub use entry::{ClientId, ENTRY_HEADER_BYTES, Entry, Kind, OPERATION_BYTES_MAX, Request};
@@ -41,7 +43,7 @@ pub use message::{DoViewChange, EpochStart, Message, SnapshotPart};
 pub(crate) use options::BURST_MESSAGES;
 pub use options::{Mode, Options};
 pub use replica::{
-    Answer, Output, Promise, ReadAnswer, ReadId, Replica, Reply, Restored, Snapshot, Start,
+    Answer, Output, Promise, ReadAnswer, ReadId, Replica, Reply, Restored, Share, Snapshot, Start,
     StartError, Status, Write,
 };
 pub use service::{Operation, RESULT_BYTES_MAX, Service};

@@ -9,6 +9,7 @@ mod output;
 mod reads;
 mod recovery;
 mod restart;
+mod share;
 mod snapshot;
 mod staged;
 mod stall;
@@ -16,6 +17,8 @@ mod view_change;
 
 pub use output::{Answer, Output, Promise, ReadAnswer, ReadId, Reply, Write};
 pub use restart::{Restored, Start, StartError};
+pub use share::Share;
+pub(crate) use share::ends_epoch;
 pub use snapshot::Snapshot;
 
 use crate::{

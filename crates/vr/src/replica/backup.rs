@@ -49,14 +49,20 @@ impl<S: Service> Replica<S> {
             self.miss(now_us);
         } else {
             self.take(entries);
-            while let Some(next) = self.ahead.first_entry()
-                && *next.key() <= self.log.head_op() + 1
-            {
-                let entries = next.remove();
-                self.take(entries);
-            }
+            self.take_early();
         }
         self.follow_commit(now_us, commit);
+    }
+
+    /// Takes what came too early and follows the log by now.
+    pub(super) fn take_early(&mut self) {
+        while let Some(next) = self.ahead.first_entry()
+            && *next.key() <= self.log.head_op() + 1
+        {
+            let entries = next.remove();
+            self.take(entries);
+            self.owes_acknowledgement = true;
+        }
     }
 
     /// Takes the leader's entries as far as they are new.
@@ -138,7 +144,7 @@ impl<S: Service> Replica<S> {
     }
 
     /// Everything up to `commit` is committed, as far as it is here.
-    fn follow_commit(&mut self, now_us: u64, commit: u64) {
+    pub(super) fn follow_commit(&mut self, now_us: u64, commit: u64) {
         self.advance(now_us, commit.min(self.log.whole_op()));
         if self.executed >= commit {
             self.current_us = Some(now_us);
