@@ -9,8 +9,10 @@ pub mod chaos;
 mod embedded;
 mod error;
 mod link;
+mod load;
 pub mod probe;
 pub mod steering;
+mod system_call;
 pub mod testing;
 
 pub use error::Error;

@@ -1,10 +1,11 @@
 //! Attaching the programs to interfaces, and whether those are still the same.
 
 use super::system_call::interface_mac;
-use super::{MacAddress, Place, Steering, XDP_PROGRAM, load_program};
+use super::{MacAddress, Place, Steering, XDP_PROGRAM};
 use crate::Error;
 use crate::chaos::{Attachment, XdpMode, attach_error, interface_index};
 use crate::link::{AttachPoint, Link};
+use crate::load::load_program;
 use std::os::fd::AsFd as _;
 
 /// The most ports of a switch that one instance is attached to.

@@ -1,7 +1,7 @@
 //! Requests of the process that owns steering: the program itself executes them, in a test run. No network, one system call.
 
-use super::system_call::test_run;
 use crate::Error;
+use crate::system_call::test_run;
 use ashlar_fastpath::steering::{
     CONTROL_FRAME_BYTES, ControlAddresses, ControlKey, Operation, Reply, Request, ResultCode,
     UDP_HEADER_BYTES,

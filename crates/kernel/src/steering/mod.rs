@@ -40,11 +40,12 @@ pub use memory::{MemoryEstimate, memory_bytes};
 pub use settings::Settings;
 
 use crate::chaos::{in_map, missing};
+use crate::load::load_program;
+use crate::system_call::test_run;
 use crate::{Error, embedded};
 use ashlar_fastpath::steering::{Config, Entry, EntryOrNone, judge};
 use attach::Attached;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
-use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use executor::Shared;
 use flows::Batches;
@@ -252,7 +253,7 @@ impl Steering {
     ) -> Result<TestRun, Error> {
         let program = load_program(&mut self.ebpf, attach.program(place))?;
         let mut output = vec![0; frame.len()];
-        let run = system_call::test_run(program.as_fd(), frame, &mut output, repeat)
+        let run = test_run(program.as_fd(), frame, &mut output, repeat)
             .map_err(|source| Error::System { operation: "run the steering program", source })?;
         output.truncate(run.output_bytes);
         let fate = match (attach, run.action) {
@@ -295,24 +296,6 @@ fn random_nonzero() -> Result<u64, Error> {
     let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     read.map_err(|errno| Error::System { operation: "get a random number", source: errno.into() })?;
     Ok(u64::from_ne_bytes(bytes).max(1))
-}
-
-/// A descriptor of the program, which is loaded if it is not yet.
-fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Error> {
-    let failed = |source| Error::LoadProgram { program: name, source };
-    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-    if program.fd().is_err() {
-        match program {
-            Program::Xdp(program) => program.load(),
-            Program::SchedClassifier(program) => program.load(),
-            _ => return Err(missing(name)),
-        }
-        .map_err(failed)?;
-    }
-    let descriptor = program.fd().map_err(failed)?.as_fd();
-    descriptor
-        .try_clone_to_owned()
-        .map_err(|source| Error::System { operation: "duplicate a program's descriptor", source })
 }
 
 /// A descriptor of the flow table.

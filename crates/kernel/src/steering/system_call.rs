@@ -1,62 +1,13 @@
-//! Calls that the loader library does not offer: a test run without allocation, batches of a table's entries, an interface's address.
+//! Calls that the loader library does not offer: batches of a table's entries, an interface's address.
 #![allow(unsafe_code, reason = "bpf(2) and ioctl(2) have no safe wrappers for these")]
 
+use crate::system_call::{bpf, length};
 use ashlar_fastpath::steering::{Entry, FlowKey, MacAddress};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-const COMMAND_PROG_TEST_RUN: libc::c_long = 10;
 const COMMAND_MAP_LOOKUP_BATCH: libc::c_long = 24;
-
-/// The kernel's arguments of `BPF_PROG_TEST_RUN`, as far as they are not zero.
-#[repr(C)]
-struct TestRunArguments {
-    program: u32,
-    return_value: u32,
-    input_bytes: u32,
-    output_bytes: u32,
-    input: u64,
-    output: u64,
-    repeat: u32,
-    duration_ns: u32,
-}
-
-/// What a program did with a frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TestRun {
-    pub(super) action: u32,
-    /// How many bytes of the output are the frame now.
-    pub(super) output_bytes: usize,
-    /// The mean over all repetitions.
-    pub(super) duration_ns: u32,
-}
-
-/// Runs a program on a frame, `repeat` times on the same bytes (what it writes is seen by the next one).
-pub(super) fn test_run(
-    program: BorrowedFd<'_>,
-    input: &[u8],
-    output: &mut [u8],
-    repeat: u32,
-) -> io::Result<TestRun> {
-    let mut arguments = TestRunArguments {
-        program: program.as_raw_fd().cast_unsigned(),
-        return_value: 0,
-        input_bytes: length(input.len()),
-        output_bytes: length(output.len()),
-        input: input.as_ptr() as u64,
-        output: output.as_mut_ptr() as u64,
-        repeat,
-        duration_ns: 0,
-    };
-    // SAFETY: the kernel reads `input` and writes `output` within the lengths given, and both live as long as the call.
-    unsafe { bpf(COMMAND_PROG_TEST_RUN, &mut arguments)? };
-    Ok(TestRun {
-        action: arguments.return_value,
-        output_bytes: arguments.output_bytes as usize,
-        duration_ns: arguments.duration_ns,
-    })
-}
 
 /// The kernel's arguments of `BPF_MAP_LOOKUP_BATCH`.
 #[repr(C)]
@@ -105,7 +56,7 @@ pub(super) fn lookup_batch(
     let result = unsafe { bpf(COMMAND_MAP_LOOKUP_BATCH, &mut arguments) };
     let count = arguments.count as usize;
     match result {
-        Ok(()) => Ok(Some(Batch { count, next: Some(to) })),
+        Ok(_) => Ok(Some(Batch { count, next: Some(to) })),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             Ok(Some(Batch { count, next: None }))
         }
@@ -139,21 +90,4 @@ pub(super) fn interface_mac(interface: &str) -> io::Result<MacAddress> {
         *to = from.cast_unsigned();
     }
     Ok(MacAddress(mac))
-}
-
-fn length(length: usize) -> u32 {
-    u32::try_from(length).expect("buffers here are small")
-}
-
-/// bpf(2) with arguments that the kernel reads and writes; it takes what is not passed for zero.
-///
-/// # Safety
-///
-/// Every pointer in `arguments` must be valid for what the command does with it.
-unsafe fn bpf<Arguments>(command: libc::c_long, arguments: &mut Arguments) -> io::Result<()> {
-    // SAFETY: the kernel reads and writes at most as many bytes as the last argument says; for the rest, the caller's promise.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(arguments), size_of::<Arguments>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
