@@ -11,6 +11,7 @@
 mod atomic;
 mod chaos;
 mod packet;
+mod replication;
 mod steering;
 
 /// Never runs: the compiler drops it when no decision can panic, and the verifier refuses the endless loop when one could.

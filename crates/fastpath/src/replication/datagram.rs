@@ -21,6 +21,8 @@ const UDP_BYTES: u16 = 8;
 const IPV4_PLAIN: u8 = 0x45;
 /// Part of a datagram: the flag that more follow, or a place behind the first.
 const IPV4_FRAGMENT: u16 = 0x3fff;
+/// The place alone.
+const IPV4_PLACE: u16 = 0x1fff;
 const IPV4_DO_NOT_FRAGMENT: u16 = 0x4000;
 const TIME_TO_LIVE: u8 = 64;
 
@@ -61,12 +63,24 @@ impl Datagram {
     /// Whether it holds a whole frame of replication that begins and ends with it. The first thing to ask.
     #[inline(always)]
     pub fn is_frame(&self) -> bool {
+        self.begins_frame() && self.fragment.get() & IPV4_FRAGMENT == 0
+    }
+
+    /// Whether a frame of replication begins here; it may go on in other parts of the datagram.
+    #[inline(always)]
+    pub fn begins_frame(&self) -> bool {
         self.ethernet_type.get() == ETHERTYPE_IPV4
             && self.version_and_length == IPV4_PLAIN
             && self.protocol == PROTOCOL_UDP
-            && self.fragment.get() & IPV4_FRAGMENT == 0
+            && self.fragment.get() & IPV4_PLACE == 0
             && self.header.magic.get() == MAGIC
             && self.header.version == VERSION
+    }
+
+    /// Whether it is a part of a datagram that was too long for the network.
+    #[inline(always)]
+    pub fn is_fragment(&self) -> bool {
+        self.ethernet_type.get() == ETHERTYPE_IPV4 && self.fragment.get() & IPV4_FRAGMENT != 0
     }
 
     /// Bytes of the frame, if all lengths agree. `length_bytes` is the packet's: padding may follow.

@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 use std::vec::Vec;
 use xxhash_rust::xxh64::xxh64;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 #[test]
 fn a_checksum_is_that_of_the_padded_frame_without_its_own_field() {
@@ -144,7 +144,7 @@ fn datagram() -> Datagram {
         ..Header::default()
     };
     bytes.extend_from_slice(header.as_bytes());
-    zerocopy::FromBytes::read_from_bytes(&bytes[..]).unwrap()
+    FromBytes::read_from_bytes(&bytes[..]).unwrap()
 }
 
 #[test]
@@ -178,10 +178,40 @@ fn lengths_that_contradict_each_other_are_malformed() {
     let mut bytes = whole.as_bytes().to_vec();
     for field in [16, 38, 62] {
         bytes[field + 1] ^= 1;
-        let datagram: Datagram = zerocopy::FromBytes::read_from_bytes(&bytes[..]).unwrap();
+        let datagram: Datagram = FromBytes::read_from_bytes(&bytes[..]).unwrap();
         assert_eq!(datagram.frame_bytes(300), Err(Malformed), "byte {field}");
         bytes[field + 1] ^= 1;
     }
+}
+
+#[test]
+fn a_mark_names_places_or_a_copy_or_nothing_of_ours() {
+    let places = FanOut::new(0b0101_0010);
+    assert_eq!(FanOut::of_mark(places.mark()), Some(places));
+    let named: Vec<_> = (0..40).filter(|place| places.contains(*place)).collect();
+    assert_eq!((named, places.places()), ([1, 4, 6].into(), 0b0101_0010));
+    for mark in [0, 1, 0xff, COPY_MARK] {
+        assert_eq!(FanOut::of_mark(mark), None);
+    }
+}
+
+#[test]
+fn parts_of_a_datagram_are_no_frames() {
+    let mut bytes = [0; DATAGRAM_HEADER_BYTES as usize];
+    bytes[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+    bytes[23] = 17;
+    bytes[42..47].copy_from_slice(&[b'A', b'S', b'V', b'R', VERSION]);
+    let of_fragment = |fragment: u16| {
+        let mut bytes = bytes;
+        bytes[20..22].copy_from_slice(&fragment.to_be_bytes());
+        let datagram = Datagram::read_from_bytes(&bytes).unwrap();
+        (datagram.begins_frame(), datagram.is_fragment(), datagram.is_frame())
+    };
+    assert_eq!(of_fragment(0), (true, false, true));
+    assert_eq!(of_fragment(0x4000), (true, false, true), "not to be taken apart");
+    assert_eq!(of_fragment(0x2000), (true, true, false), "the first part");
+    assert_eq!(of_fragment(0x2001), (false, true, false), "one behind it");
+    assert_eq!(of_fragment(0x0010), (false, true, false), "the last part");
 }
 
 proptest! {
@@ -190,7 +220,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 106),
         length_bytes in 0_u32..4_000,
     ) {
-        let mut datagram: Datagram = zerocopy::FromBytes::read_from_bytes(&bytes[..]).unwrap();
+        let mut datagram: Datagram = FromBytes::read_from_bytes(&bytes[..]).unwrap();
         let _ = (datagram.is_frame(), datagram.frame_bytes(length_bytes), datagram.is_intact());
         datagram.acknowledge(1, 2, 3);
         prop_assert!(datagram.is_intact());
@@ -214,5 +244,19 @@ proptest! {
             PrepareVerdict::AcknowledgeAgain => prop_assert!(may && op + entries - 1 <= tail),
             _ => {}
         }
+    }
+
+    #[test]
+    fn a_sum_follows_an_address(words in any::<[u16; 4]>(), from: u32, to: u32) {
+        let sum = |address: u32| {
+            let halves = [address as u16, (address >> 16) as u16];
+            words.iter().chain(&halves).fold(0_u32, |sum, word| {
+                let sum = sum + u32::from(*word);
+                (sum & 0xffff) + (sum >> 16)
+            })
+        };
+        let found = u32::from(sum_with_other_address(sum(from) as u16, from, to));
+        // There are two zeros.
+        prop_assert_eq!(found % 0xffff, sum(to) % 0xffff);
     }
 }
