@@ -72,7 +72,7 @@ impl Attachment {
         }
     }
 
-    const fn point(self) -> AttachPoint {
+    pub(crate) const fn point(self) -> AttachPoint {
         match self {
             Self::Xdp(_) => AttachPoint::Xdp,
             Self::TcxIngress => AttachPoint::TcxIngress,
@@ -80,7 +80,7 @@ impl Attachment {
         }
     }
 
-    const fn flags(self) -> u32 {
+    pub(crate) const fn flags(self) -> u32 {
         match self {
             Self::Xdp(XdpMode::Generic) => 1 << 1,
             Self::Xdp(XdpMode::Native) => 1 << 2,

@@ -1,7 +1,7 @@
 //! The compiled kernel programs, as `build.rs` embedded them.
 
 use crate::Error;
-use ashlar_fastpath::{chaos, steering};
+use ashlar_fastpath::{chaos, replication, steering};
 use object::{Object as _, ObjectSection as _};
 
 /// Where the object states the layout of the maps that its chaos programs share with user space.
@@ -9,6 +9,9 @@ const CHAOS_SCHEMA_SECTION: &str = "chaos_schema";
 
 /// The same for its steering programs.
 const STEERING_SCHEMA_SECTION: &str = "steering_schema";
+
+/// The same for its replication programs.
+const REPLICATION_SCHEMA_SECTION: &str = "replication_schema";
 
 /// Empty when the programs were left out. Aligned, because the ELF reader looks at it in place.
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ashlar.bpf.o"));
@@ -21,6 +24,11 @@ pub(crate) fn chaos() -> Result<&'static [u8], Error> {
 /// The object that holds the steering programs, of the layout that this code was compiled with.
 pub(crate) fn steering() -> Result<&'static [u8], Error> {
     embedded(STEERING_SCHEMA_SECTION, steering::SCHEMA_VERSION)
+}
+
+/// The object that holds the replication programs, of the layout that this code was compiled with.
+pub(crate) fn replication() -> Result<&'static [u8], Error> {
+    embedded(REPLICATION_SCHEMA_SECTION, replication::SCHEMA_VERSION)
 }
 
 fn embedded(schema_section: &str, version: u32) -> Result<&'static [u8], Error> {
@@ -67,6 +75,7 @@ mod tests {
         for (section, version) in [
             (CHAOS_SCHEMA_SECTION, chaos::SCHEMA_VERSION),
             (STEERING_SCHEMA_SECTION, steering::SCHEMA_VERSION),
+            (REPLICATION_SCHEMA_SECTION, replication::SCHEMA_VERSION),
         ] {
             check_schema(EMBEDDED, section, version).unwrap();
             let mut other = EMBEDDED.to_vec();

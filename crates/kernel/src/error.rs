@@ -4,6 +4,7 @@ use crate::chaos::Hook;
 use ashlar_fastpath::steering::MacAddress;
 use std::error::Error as _;
 use std::io;
+use std::path::PathBuf;
 
 /// Why a kernel program could not be loaded, attached, driven or read.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,35 @@ pub enum Error {
         operation: &'static str,
         /// The kernel's reason.
         source: io::Error,
+    },
+    /// The directory for a map's name belongs to no BPF file system, and none could be mounted.
+    #[error(
+        "{}: no BPF file system is mounted there (`mount -t bpf bpf /sys/fs/bpf` mounts one)",
+        directory.display()
+    )]
+    NoBpfFileSystem {
+        /// The directory.
+        directory: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A map's name could not be made, opened or removed.
+    #[error("{}: cannot {operation}", path.display())]
+    Pin {
+        /// The name.
+        path: PathBuf,
+        /// What was asked of the kernel.
+        operation: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A program in the kernel held a group's lock for far longer than one runs.
+    #[error("{}: group {group} stays locked", path.display())]
+    StaysLocked {
+        /// The name of the map with the lock.
+        path: PathBuf,
+        /// The group's index.
+        group: usize,
     },
     /// The steering program neither answered nor refused a request.
     #[error("the steering program did not answer: it ended with action {action}")]

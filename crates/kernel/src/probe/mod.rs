@@ -33,6 +33,10 @@ pub enum Feature {
     TrafficControl,
     /// Classifiers can be attached by a link (TCX).
     Tcx,
+    /// Memory of maps can be shared with a process.
+    MappableMaps,
+    /// A BPF file system is mounted where it belongs, or can be.
+    BpfFileSystem,
     /// The kernel publishes its type information (BTF).
     Btf,
     /// Kernel programs are compiled to machine code.
@@ -57,7 +61,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order of a report.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Kernel,
         Self::Root,
         Self::CapBpf,
@@ -68,6 +72,8 @@ impl Feature {
         Self::Xdp,
         Self::TrafficControl,
         Self::Tcx,
+        Self::MappableMaps,
+        Self::BpfFileSystem,
         Self::Btf,
         Self::Jit,
         Self::TcpRepair,
@@ -93,6 +99,8 @@ impl Feature {
             Self::Xdp => "XDP",
             Self::TrafficControl => "traffic control",
             Self::Tcx => "TCX links",
+            Self::MappableMaps => "mappable maps",
+            Self::BpfFileSystem => "BPF file system",
             Self::Btf => "BTF",
             Self::Jit => "BPF JIT",
             Self::TcpRepair => "TCP_REPAIR",
@@ -121,6 +129,10 @@ impl Feature {
             Self::Xdp => "kernel programs at the driver",
             Self::TrafficControl => "kernel programs in the network stack",
             Self::Tcx => "kernel programs in the network stack that go when their process dies",
+            Self::MappableMaps => "replicas whose frames the kernel acknowledges",
+            Self::BpfFileSystem => {
+                "replicas that fence what their former process left in the kernel"
+            }
             Self::Btf => "inspecting kernel programs with bpftool",
             Self::Jit => "kernel programs at full speed",
             Self::TcpRepair => "moving connections to the storage nodes",
@@ -207,6 +219,8 @@ pub fn probe(feature: Feature) -> Probe {
             programs::type_is_supported(aya::programs::ProgramType::SchedClassifier)
         }
         Feature::Tcx => programs::tcx(),
+        Feature::MappableMaps => programs::mappable_maps(),
+        Feature::BpfFileSystem => programs::bpf_file_system(),
         Feature::Btf => programs::btf(),
         Feature::Jit => programs::jit(),
         Feature::TcpRepair => sockets::tcp_repair(),

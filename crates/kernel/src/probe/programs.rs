@@ -1,12 +1,13 @@
 //! Kernel programs: what is built in, what the kernel takes.
 
 use super::Finding;
-use crate::embedded;
+use crate::{embedded, replication};
 use aya::programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::is_program_supported;
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 const PRIVILEGES_HINT: &str = "run as root, or give CAP_BPF and CAP_NET_ADMIN";
 const PROGRAMS_HINT: &str =
@@ -38,6 +39,28 @@ pub(super) fn tcx() -> Finding {
     match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
         Ok((_, programs)) => Finding::yes(format!("{} programs on lo", programs.len())),
         Err(error) => refused(&error, "Linux 6.6 or later"),
+    }
+}
+
+/// Makes the smallest such map and lets it go again.
+pub(super) fn mappable_maps() -> Finding {
+    match replication::try_mappable_map() {
+        Ok(()) => Finding::yes("a small map's memory was mapped"),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Finding::unknown(error.to_string(), PRIVILEGES_HINT)
+        }
+        Err(error) => Finding::no(error.to_string(), "Linux 5.5 or later"),
+    }
+}
+
+/// Only looks: a replica mounts it when it needs it.
+pub(super) fn bpf_file_system() -> Finding {
+    const HINT: &str = "mount -t bpf bpf /sys/fs/bpf";
+    let directory = replication::BPF_DIRECTORY;
+    match replication::is_bpf_file_system(Path::new(directory)) {
+        Ok(true) => Finding::yes(format!("mounted at {directory}")),
+        Ok(false) => Finding::no(format!("not mounted at {directory}"), HINT),
+        Err(error) => Finding::no(format!("{directory}: {error}"), HINT),
     }
 }
 
