@@ -7,6 +7,8 @@ pub(crate) mod frames;
 pub(crate) mod interfaces;
 pub(crate) mod packet_socket;
 pub(crate) mod prediction;
+pub(crate) mod replication;
+pub(crate) mod replication_model;
 pub(crate) mod steering;
 pub(crate) mod steering_frames;
 pub(crate) mod steering_model;
