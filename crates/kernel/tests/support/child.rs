@@ -6,7 +6,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, thread};
@@ -15,6 +15,8 @@ use std::{env, thread};
 const NAMESPACE: &str = "ASHLAR_TEST_CHILD_NAMESPACE";
 /// Tells it which of its ways to attach it takes.
 const WAY: &str = "ASHLAR_TEST_CHILD_WAY";
+/// Tells it where it finds or leaves something; only some children need it.
+const DIRECTORY: &str = "ASHLAR_TEST_CHILD_DIRECTORY";
 const IS_READY: &str = "attached and waiting";
 /// A child whose parent forgets it ends in the end.
 const LIFETIME_MAX: Duration = Duration::from_secs(60);
@@ -31,12 +33,23 @@ pub(crate) fn attach_until_killed<Attached>(attach: impl FnOnce(usize) -> Attach
     thread::sleep(LIFETIME_MAX);
 }
 
+/// In the child: the directory that [`start_with`] was given.
+pub(crate) fn directory() -> PathBuf {
+    env::var_os(DIRECTORY).expect("set by the parent").into()
+}
+
 /// Starts the ignored test of this name, which calls [`attach_until_killed`], and waits until programs are attached.
 pub(crate) fn start(test: &str, pair: &NamespacePair, way: usize) -> Child {
+    start_with(test, pair, way, Path::new(""))
+}
+
+/// The same, with a directory for the child.
+pub(crate) fn start_with(test: &str, pair: &NamespacePair, way: usize, directory: &Path) -> Child {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env(NAMESPACE, pair.namespace(Side::Right))
         .env(WAY, way.to_string())
+        .env(DIRECTORY, directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

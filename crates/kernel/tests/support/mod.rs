@@ -5,6 +5,7 @@ pub(crate) mod bridge;
 pub(crate) mod child;
 pub(crate) mod frames;
 pub(crate) mod interfaces;
+pub(crate) mod marked;
 pub(crate) mod packet_socket;
 pub(crate) mod prediction;
 pub(crate) mod replication;
