@@ -4,6 +4,7 @@ use super::Finding;
 use crate::{embedded, replication};
 use aya::programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::is_program_supported;
+use rustix::thread::CapabilitySet;
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -57,8 +58,14 @@ pub(super) fn mappable_maps() -> Finding {
 pub(super) fn bpf_file_system() -> Finding {
     const HINT: &str = "mount -t bpf bpf /sys/fs/bpf";
     let directory = replication::BPF_DIRECTORY;
+    let may_mount = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    let is_empty = || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
     match replication::is_bpf_file_system(Path::new(directory)) {
         Ok(true) => Finding::yes(format!("mounted at {directory}")),
+        Ok(false) if may_mount && is_empty() => {
+            Finding::yes(format!("a replica that needs it mounts it at {directory}"))
+        }
         Ok(false) => Finding::no(format!("not mounted at {directory}"), HINT),
         Err(error) => Finding::no(format!("{directory}: {error}"), HINT),
     }
