@@ -45,7 +45,11 @@ fn json(probes: &[Probe]) -> String {
         "steering_bytes_empty": memory.empty_bytes,
         "steering_bytes_full": memory.full_bytes,
     });
-    format!("{}\n", serde_json::json!({ "features": probes, "hand_off": hand_off }))
+    let replication = serde_json::json!({ "missing": names(probes, &REPLICATION) });
+    let report = serde_json::json!({
+        "features": probes, "hand_off": hand_off, "replication": replication,
+    });
+    format!("{report}\n")
 }
 
 /// What connections need to move, on front ends and on storage nodes.
@@ -59,6 +63,17 @@ const HAND_OFF: [Feature; 5] = [
 
 /// What steering needs: on a front end, or on a switch in its place.
 const STEERING: [Feature; 3] = [Feature::CapNetAdmin, Feature::KernelPrograms, Feature::Tcx];
+
+/// What the kernel needs to answer and copy replicas' frames.
+const REPLICATION: [Feature; 7] = [
+    Feature::CapBpf,
+    Feature::CapNetAdmin,
+    Feature::KernelPrograms,
+    Feature::Xdp,
+    Feature::Tcx,
+    Feature::MappableMaps,
+    Feature::BpfFileSystem,
+];
 
 /// For so many connections the memory of steering is shown.
 const FLOWS_SHOWN: u32 = 1_000_000;
@@ -94,6 +109,15 @@ fn hand_off(probes: &[Probe]) -> [String; 2] {
     [verdict, memory]
 }
 
+/// Whether the kernel can answer and copy replicas' frames here.
+fn replication(probes: &[Probe]) -> String {
+    let missing = names(probes, &REPLICATION);
+    if missing.is_empty() {
+        return "The kernel can acknowledge and copy replicas' frames.".into();
+    }
+    format!("Replicas do without help of the kernel: {} is missing.", missing.join(", "))
+}
+
 fn table(probes: &[Probe]) -> String {
     let mut lines = vec![row("FEATURE", "STATUS", "DETAIL")];
     for probe in probes {
@@ -116,6 +140,7 @@ fn table(probes: &[Probe]) -> String {
         ),
     });
     lines.extend(hand_off(probes));
+    lines.push(replication(probes));
     lines.join("\n") + "\n"
 }
 
@@ -150,6 +175,7 @@ network namespaces  unknown  first line
 1 of 2 features are missing or unknown; only what they are needed for suffers.
 Connections can move: mode = \"auto\" of a front end hands large bodies off.
 Steering's table takes 16 MiB of kernel memory for 1000000 flows, 138 MiB with all of them there.
+The kernel can acknowledge and copy replicas' frames.
 ";
         assert_eq!(report, expected);
     }
@@ -161,6 +187,17 @@ Steering's table takes 16 MiB of kernel memory for 1000000 flows, 138 MiB with a
             probe(Feature::Btf, Status::No, None),
         ]);
         assert_eq!(verdict, "Connections cannot move, front ends relay: TCP_REPAIR is missing.");
+    }
+
+    #[test]
+    fn what_replicas_need_of_the_kernel_is_named() {
+        let verdict = replication(&[
+            probe(Feature::Xdp, Status::No, None),
+            probe(Feature::BpfFileSystem, Status::Unknown, None),
+            probe(Feature::Btf, Status::No, None),
+        ]);
+        let expected = "Replicas do without help of the kernel: XDP, BPF file system is missing.";
+        assert_eq!(verdict, expected);
     }
 
     #[test]
