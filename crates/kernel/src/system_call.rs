@@ -1,6 +1,7 @@
-//! bpf(2), and a test run without allocation, which the loader library does not offer.
-#![allow(unsafe_code, reason = "bpf(2) has no safe wrapper for these")]
+//! bpf(2), a test run without allocation, which the loader library does not offer, and questions about interfaces.
+#![allow(unsafe_code, reason = "bpf(2) and ioctl(2) have no safe wrappers for these")]
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -76,4 +77,53 @@ pub(crate) unsafe fn bpf<Arguments>(
         return Err(io::Error::last_os_error());
     }
     Ok(libc::c_int::try_from(result).expect("the kernel returns 0 or a descriptor"))
+}
+
+/// A question about an interface.
+pub(crate) fn request_about(interface: &str) -> io::Result<libc::ifreq> {
+    let name = interface.as_bytes();
+    // SAFETY: integers and arrays of integers only.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
+        *to = from.cast_signed();
+    }
+    Ok(request)
+}
+
+/// Asks the kernel about an interface of the calling thread's network namespace.
+///
+/// # Safety
+///
+/// If the question has a pointer in `request`, it must be valid for what the kernel does with it.
+pub(crate) unsafe fn ask(question: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: the kernel reads and writes one `ifreq`; for the rest, the caller's promise.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), question, std::ptr::from_mut(request)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The kernel's `struct ethtool_drvinfo`, as far as its length and the driver's name go.
+#[repr(C)]
+struct DriverInformation {
+    command: u32,
+    driver: [u8; 32],
+    /// Versions, addresses and counts of the driver.
+    rest: [u8; 160],
+}
+
+/// Whether an interface is one end of a pair of virtual ones (veth).
+pub(crate) fn is_virtual_pair(interface: &str) -> io::Result<bool> {
+    const ETHTOOL_GDRVINFO: u32 = 3;
+    const DRIVER: &[u8] = b"veth\0";
+    let mut information =
+        DriverInformation { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+    let mut request = request_about(interface)?;
+    request.ifr_ifru.ifru_data = (&raw mut information).cast();
+    // SAFETY: the kernel writes one `ethtool_drvinfo`, which is as long.
+    unsafe { ask(libc::SIOCETHTOOL, &mut request)? };
+    Ok(information.driver.starts_with(DRIVER))
 }

@@ -154,7 +154,7 @@ fn compare_random_packets(packets: u32) {
     let directory = BpfDirectory::mount();
     let mut programs = load(member(OWN_PLACE), directory.pin());
     let mut controls = open_controls(&directory.pin());
-    let mut group = programs.group(0);
+    let (mut group, mut bell) = (programs.group(0), programs.take_bell());
     let mut source = Source(Pcg64Mcg::seed_from_u64(SEED));
     let fresh = Control { version: SCHEMA_VERSION.into(), ..Control::default() };
     assert_eq!(controls.get(&0, 0).unwrap().0, fresh);
@@ -178,7 +178,7 @@ fn compare_random_packets(packets: u32) {
             assert!(group.take(&mut taken));
             assert!(taken == frame, "{taken:02x?}: {}", about());
             assert!(!group.take(&mut taken));
-            programs.drain_bell();
+            bell.drain();
         }
         if number % 64 == 0 {
             assert_eq!(programs.counters().unwrap(), model.counters, "{}", about());

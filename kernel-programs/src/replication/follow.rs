@@ -77,7 +77,7 @@ fn follow_locked(
             Counter::PrepareAccepted
         }
         PrepareVerdict::Accept => return (Counter::PrepareDamaged, None),
-        PrepareVerdict::AcknowledgeAgain => Counter::PrepareKnown,
+        PrepareVerdict::Known => return (Counter::PrepareKnown, None),
         PrepareVerdict::Off => return (Counter::PrepareOff, None),
         PrepareVerdict::OtherView => return (Counter::PrepareOtherView, None),
         PrepareVerdict::NotLeader => return (Counter::PrepareNotLeader, None),

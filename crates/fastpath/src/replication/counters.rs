@@ -16,7 +16,7 @@ pub enum Counter {
     Busy,
     /// Accepted and acknowledged.
     PrepareAccepted,
-    /// Acknowledged once more.
+    /// Passed: all of it is here.
     PrepareKnown,
     /// Passed: programs accept nothing.
     PrepareOff,

@@ -44,13 +44,13 @@ pub struct Follower {
     pub drained: u64,
 }
 
-/// What becomes of a frame with entries. All but the first two are left to user space.
+/// What becomes of a frame with entries. All but the first are left to user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrepareVerdict {
     /// It goes into the next slot, and what is then the tail is acknowledged. If it is damaged, it is left to user space.
     Accept,
-    /// All of it is here: the tail is acknowledged once more. That says nothing of the frame, so its content does not matter.
-    AcknowledgeAgain,
+    /// All of it is here. The replica's answer goes another way than a program's, which somebody has missed.
+    Known,
     /// Programs accept nothing.
     Off,
     /// It is of another view.
@@ -92,7 +92,7 @@ pub fn judge_prepare(frame: &Prepare, state: &Follower) -> PrepareVerdict {
         return PrepareVerdict::Gap;
     };
     if last_op <= state.tail_op {
-        return PrepareVerdict::AcknowledgeAgain;
+        return PrepareVerdict::Known;
     }
     if frame.op != state.tail_op.wrapping_add(1) {
         return PrepareVerdict::Gap;

@@ -45,11 +45,11 @@ fn case() -> (Prepare, Follower) {
 }
 
 #[test]
-fn what_follows_the_tail_is_accepted_and_what_is_here_is_acknowledged_again() {
+fn what_follows_the_tail_is_accepted_and_what_is_here_is_known() {
     let (frame, state) = case();
     assert_eq!(judge_prepare(&frame, &state), PrepareVerdict::Accept);
     let here = Follower { tail_op: 10, tail_digest: 5, ..state };
-    assert_eq!(judge_prepare(&frame, &here), PrepareVerdict::AcknowledgeAgain);
+    assert_eq!(judge_prepare(&frame, &here), PrepareVerdict::Known);
 }
 
 #[test]
@@ -241,7 +241,7 @@ proptest! {
             PrepareVerdict::Accept => {
                 prop_assert!(may && op == tail + 1 && previous == 1 && drained == 1);
             }
-            PrepareVerdict::AcknowledgeAgain => prop_assert!(may && op + entries - 1 <= tail),
+            PrepareVerdict::Known => prop_assert!(may && op + entries - 1 <= tail),
             _ => {}
         }
     }

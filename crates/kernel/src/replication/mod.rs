@@ -40,7 +40,7 @@ pub use settings::{GROUPS_MAX, Settings};
 use crate::chaos::{Attachment, XdpMode, attach_error, in_map, interface_index, missing};
 use crate::link::Link;
 use crate::load::load_program;
-use crate::system_call::test_run;
+use crate::system_call::{is_virtual_pair, test_run};
 use crate::{Error, embedded};
 use ashlar_fastpath::replication::{Config, Control, Slot, member_bits};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -49,7 +49,7 @@ use memory::{Mapping, Shared};
 use pin::Pin;
 use std::fmt;
 use std::net::SocketAddrV4;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 const BELL_MAP: &str = "REPLICATION_BELL";
@@ -91,10 +91,26 @@ pub struct Programs {
     /// Owns programs and maps.
     ebpf: Ebpf,
     /// The ring that a program writes to when it wakes the process.
-    bell: RingBuf<MapData>,
+    bell: Option<Bell>,
     shared: Arc<Shared>,
     /// By which a later process finds the controls.
     _pin: Pin,
+}
+
+/// Becomes readable when a program wakes the process: see [`SharedGroup::fall_asleep`].
+pub struct Bell(RingBuf<MapData>);
+
+impl Bell {
+    /// Lets it become unreadable until it is rung again.
+    pub fn drain(&mut self) {
+        while self.0.next().is_some() {}
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// One attachment.
@@ -138,7 +154,7 @@ impl Programs {
             .load(embedded::replication()?)
             .map_err(Error::CreateMaps)?;
         let bell = ebpf.take_map(BELL_MAP).ok_or_else(|| missing(BELL_MAP))?;
-        let bell = RingBuf::try_from(bell).map_err(in_map(BELL_MAP))?;
+        let bell = Some(Bell(RingBuf::try_from(bell).map_err(in_map(BELL_MAP))?));
         let controls = array_descriptor(&ebpf, CONTROL_MAP)?;
         let groups = settings.groups.len();
         let map_memory = |source| Error::System { operation: "map the programs' memory", source };
@@ -170,22 +186,27 @@ impl Programs {
     }
 
     /// Attaches what acknowledges and counts to an interface of the calling thread's network namespace: in the driver, or after it
-    /// where that has no XDP. Says which. The attachment belongs to this instance, not to the thread or namespace; it ends with
+    /// where that has no XDP, or loses answers, as a virtual pair does whose other end has no such program. Says which. The attachment belongs to this instance, not to the thread or namespace; it ends with
     /// [`Programs::detach_xdp`], when this instance is dropped, or when the process dies.
     ///
     /// Another XDP program on the interface is an error and stays.
     pub fn attach_xdp(&mut self, interface: &str) -> Result<XdpMode, Error> {
         check_detached(self.xdp.as_ref())?;
-        let native = self.attach(XDP_PROGRAM, interface, Attachment::Xdp(XdpMode::Native));
-        let (attached, mode) = match native {
-            Ok(attached) => (attached, XdpMode::Native),
-            Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
-                let attachment = Attachment::Xdp(XdpMode::Generic);
-                (self.attach(XDP_PROGRAM, interface, attachment)?, XdpMode::Generic)
-            }
-            Err(error) => return Err(error),
+        // What cannot be found out is no pair.
+        let mode = match is_virtual_pair(interface) {
+            Ok(true) => XdpMode::Generic,
+            Ok(false) | Err(_) => XdpMode::Native,
         };
-        self.xdp = Some(attached);
+        self.attach_xdp_in(interface, mode).or_else(|error| match error.errno() {
+            Some(libc::EOPNOTSUPP) => self.attach_xdp_in(interface, XdpMode::Generic),
+            _ => Err(error),
+        })
+    }
+
+    /// The same in a mode that is known to be right for the interface.
+    pub fn attach_xdp_in(&mut self, interface: &str, mode: XdpMode) -> Result<XdpMode, Error> {
+        check_detached(self.xdp.as_ref())?;
+        self.xdp = Some(self.attach(XDP_PROGRAM, interface, Attachment::Xdp(mode))?);
         Ok(mode)
     }
 
@@ -239,14 +260,12 @@ impl Programs {
         Ok(by_cpu.iter().fold(Counters::default(), |sum, cpu| sum.plus(cpu.0)))
     }
 
-    /// Becomes readable when a program wakes the process: see [`SharedGroup::fall_asleep`].
-    pub fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
-    }
-
-    /// Lets the bell become unreadable until it is rung again.
-    pub fn drain_bell(&mut self) {
-        while self.bell.next().is_some() {}
+    /// What programs ring to wake the process.
+    ///
+    /// # Panics
+    /// If it was taken before.
+    pub fn take_bell(&mut self) -> Bell {
+        self.bell.take().expect("there is one bell")
     }
 
     /// Runs the XDP program once on a frame, without any interface. What it does to the shared memory is real. For tests.

@@ -1,9 +1,8 @@
 //! Calls that the loader library does not offer: batches of a table's entries, an interface's address.
 #![allow(unsafe_code, reason = "bpf(2) and ioctl(2) have no safe wrappers for these")]
 
-use crate::system_call::{bpf, length};
+use crate::system_call::{ask, bpf, length, request_about};
 use ashlar_fastpath::steering::{Entry, FlowKey, MacAddress};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -67,22 +66,9 @@ pub(super) fn lookup_batch(
 
 /// An interface's Ethernet address, in the calling thread's network namespace.
 pub(super) fn interface_mac(interface: &str) -> io::Result<MacAddress> {
-    let name = interface.as_bytes();
-    // SAFETY: integers and arrays of integers only.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays zero.
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name) {
-        *to = from.cast_signed();
-    }
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let mut request = request_about(interface)?;
     // SAFETY: the kernel reads and writes one `ifreq`.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    unsafe { ask(libc::SIOCGIFHWADDR, &mut request)? };
     // SAFETY: this request fills in the hardware address.
     let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
     let mut mac = [0; 6];

@@ -111,10 +111,7 @@ impl Model {
                 expected.accepted = Some(frame);
                 Counter::PrepareAccepted
             }
-            PrepareVerdict::AcknowledgeAgain => {
-                expected.fate = Fate::Answered;
-                Counter::PrepareKnown
-            }
+            PrepareVerdict::Known => Counter::PrepareKnown,
             PrepareVerdict::Off => Counter::PrepareOff,
             PrepareVerdict::OtherView => Counter::PrepareOtherView,
             PrepareVerdict::NotLeader => Counter::PrepareNotLeader,
