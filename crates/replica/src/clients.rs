@@ -130,7 +130,7 @@ impl Clients {
         for session in 0..clients.sessions.len() {
             clients.drain(session);
         }
-        clients.io.flush();
+        clients.io.flush_all();
         Ok(clients)
     }
 
@@ -172,7 +172,7 @@ impl Clients {
     /// When the socket fails.
     pub fn poll(&mut self, deadline: Instant) -> io::Result<Vec<Done>> {
         loop {
-            self.io.flush();
+            self.io.flush_all();
             if !self.done.is_empty() || Instant::now() >= deadline {
                 return Ok(std::mem::take(&mut self.done));
             }

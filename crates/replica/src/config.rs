@@ -1,6 +1,6 @@
 //! What a node is started with.
 
-use crate::Journal;
+use crate::{Journal, Offload, OffloadConfig};
 use ashlar_vr::{Configuration, Options, Promise, Restored, Service};
 use std::net::SocketAddr;
 
@@ -15,6 +15,8 @@ pub struct NodeConfig {
     pub datagram_bytes_max: usize,
     /// The processor that the thread stays on; none for any.
     pub cpu: Option<usize>,
+    /// Where programs in the kernel can be kept; without it, none are used.
+    pub offload: Option<OffloadConfig>,
     /// The groups that this node has a replica of.
     pub groups: Vec<GroupConfig>,
 }
@@ -30,6 +32,9 @@ pub struct GroupConfig {
     /// Where it keeps what must survive; without one, nothing does: such a replica must never start again with the
     /// same address while its group lives.
     pub journal: Option<Box<dyn Journal>>,
+    /// What programs in the kernel do for it from the start, if they can be had; none if they never shall: a group that uses them
+    /// takes memory of the kernel.
+    pub offload: Option<Offload>,
     /// What is replicated, empty.
     pub service: Box<dyn Service + Send>,
 }

@@ -1,13 +1,22 @@
 //! One group's replica at its node.
 
-use crate::{Beginning, GroupConfig, GroupStats, Role, io::Io, node::StartError, writer::Writer};
-use ashlar_vr::{ClientId, Output, ReadId, Replica, Service, Start, Status, View};
+use crate::{
+    Beginning, GroupConfig, GroupStats, Offload, Role, io::Io, node::StartError, offload::Shared,
+    writer::Writer,
+};
+use ashlar_vr::{
+    Accelerated, ClientId, Configuration, Members, Output, ReadId, Replica, Service, Start, Status,
+    View,
+};
 use ashlar_wire::replication::{Epoch, Found, Frame, Read, Scope};
 use foldhash::{HashMap, HashMapExt};
 use std::{net::SocketAddr, sync::Arc};
 
 /// Clients whose addresses are remembered, at most: who is forgotten asks again.
 const CLIENTS_MAX: usize = 1 << 17;
+
+/// So long a member that programs could make no copies for is sent to one by one, in microseconds.
+const UNREACHED_US: u64 = 100_000;
 
 type BoxedService = Box<dyn Service + Send>;
 
@@ -16,7 +25,11 @@ pub(crate) struct Group {
     scope: Scope,
     /// This node.
     address: SocketAddr,
-    replica: Replica<BoxedService>,
+    replica: Accelerated<BoxedService, Shared>,
+    /// Programs copy what it sends to several members.
+    fans_out: bool,
+    /// Members that programs could make no copies for lately, and until when they are not asked to, in microseconds.
+    unreached: (Members, u64),
     /// Where clients' last requests came from.
     clients: HashMap<ClientId, SocketAddr>,
     /// Who reads, and the client's name for it.
@@ -43,7 +56,7 @@ impl Group {
         config: GroupConfig,
         has_journal: bool,
     ) -> Result<Self, StartError> {
-        let GroupConfig { group, options, beginning, journal: _, service } = config;
+        let GroupConfig { group, options, beginning, journal: _, offload: _, service } = config;
         let start = match beginning {
             Beginning::New(configuration) => Start::New(configuration),
             Beginning::Join => Start::Join,
@@ -59,7 +72,9 @@ impl Group {
         Ok(Self {
             scope: Scope { cluster, group },
             address,
-            replica,
+            replica: Accelerated::new(replica),
+            fans_out: false,
+            unreached: (Members::NONE, 0),
             clients: HashMap::new(),
             reads: HashMap::new(),
             last_read: 0,
@@ -87,7 +102,9 @@ impl Group {
             return;
         }
         match frame {
-            Frame::Replica(message) => self.replica.handle_message(now_us, from, message),
+            Frame::Replica(message) => {
+                self.replica.input(now_us, |replica| replica.handle_message(now_us, from, message));
+            }
             Frame::Request(request) => {
                 if self.clients.len() >= CLIENTS_MAX {
                     self.clients.clear();
@@ -115,9 +132,10 @@ impl Group {
     /// Tells clients who the members are, as far as this replica knows: also when it is none any more.
     fn tell_members(&mut self, sender: Option<usize>, io: &mut Io) {
         // Who has never been in an epoch knows nobody.
-        if !self.askers.is_empty() && self.replica.status() != Status::Joining {
-            let members = self.replica.configuration().members().to_vec();
-            let frame = Frame::Members(Epoch { view: self.replica.view(), members });
+        let replica = self.replica.replica();
+        if !self.askers.is_empty() && replica.status() != Status::Joining {
+            let members = replica.configuration().members().to_vec();
+            let frame = Frame::Members(Epoch { view: replica.view(), members });
             io.send(self.scope, sender, &frame, &self.askers.iter().copied());
         }
         self.askers.clear();
@@ -130,12 +148,78 @@ impl Group {
     }
 
     pub(crate) fn handle_persisted(&mut self, now_us: u64, write: u64) {
-        self.replica.handle_persisted(now_us, write);
+        self.replica.input(now_us, |replica| replica.handle_persisted(now_us, write));
+    }
+
+    /// Looks at what programs have done, if there are any.
+    pub(crate) fn look(&mut self, now_us: u64) {
+        if !self.is_failed {
+            self.replica.look(now_us);
+        }
+    }
+
+    /// Has programs do what is asked for from now on. `shared` is the memory that they share with this replica, if it has none yet.
+    pub(crate) fn switch(&mut self, now_us: u64, offload: Offload, shared: Option<Shared>) {
+        self.fans_out = offload.fan_out;
+        match shared {
+            Some(shared) => self.replica.accelerate(shared, offload.allowed()),
+            None => self.replica.allow(offload.allowed()),
+        }
+        self.replica.settle(now_us);
+        let group = self.scope.group;
+        tracing::info!(group, %offload, "programs in the kernel do this for the replica");
+    }
+
+    /// The members that programs have made no copies for since this was last asked: they are not asked to for a while.
+    pub(crate) fn take_unreached(&mut self, now_us: u64) -> Members {
+        let places = self.replica.fast_path_mut().map_or(0, Shared::take_unreached);
+        let places = (0..8).filter(|place| places >> place & 1 != 0);
+        let missed = places.fold(Members::NONE, Members::with);
+        if !missed.is_empty() {
+            let (known, until_us) = self.unreached;
+            let known = if now_us < until_us { known } else { Members::NONE };
+            self.unreached = (missed.iter().fold(known, Members::with), now_us + UNREACHED_US);
+        }
+        missed
+    }
+
+    /// Those of several members that programs make copies for: all of one address family, in the epoch that programs know.
+    fn copied(&self, now_us: u64, members: &Configuration, to: Members) -> Members {
+        let (unreached, until_us) = self.unreached;
+        let is_away = |place: &usize| now_us < until_us && unreached.contains(*place);
+        let is_known = self.fans_out && self.replica.knows(members.epoch());
+        let copied = to
+            .iter()
+            .filter(|place| is_known && members.members()[*place].is_ipv4() && !is_away(place));
+        let copied = copied.fold(Members::NONE, Members::with);
+        // For one alone there is nothing to copy.
+        if copied.len() > 1 { copied } else { Members::NONE }
+    }
+
+    fn multicast(
+        &mut self,
+        now_us: u64,
+        place: usize,
+        io: &mut Io,
+        (members, to): (&Arc<Configuration>, Members),
+        frame: &Frame,
+        sender: Option<usize>,
+    ) {
+        let copied = self.copied(now_us, members, to);
+        if !copied.is_empty() {
+            io.fan_out(self.scope, sender, frame, place, (members, copied));
+        }
+        let rest = to.iter().filter(move |place| !copied.contains(*place));
+        let mut rest = rest.map(|place| members.members()[place]).peekable();
+        if rest.peek().is_some() {
+            io.send(self.scope, sender, frame, &rest);
+        }
     }
 
     /// Stops for good: what it would say might not be so after a restart.
-    pub(crate) fn fail(&mut self) {
+    pub(crate) fn fail(&mut self, now_us: u64) {
         self.is_failed = true;
+        self.replica.decelerate(now_us);
         self.stats.set_role(Role::Failed);
     }
 
@@ -155,7 +239,7 @@ impl Group {
         if self.is_failed {
             return;
         }
-        let sender = self.replica.configuration().place_of(self.address);
+        let sender = self.replica.replica().configuration().place_of(self.address);
         self.tell_members(sender, io);
         while let Some(output) = self.replica.poll_output() {
             match output {
@@ -163,8 +247,8 @@ impl Group {
                     io.send(self.scope, sender, &Frame::Replica(message), &[to].into_iter());
                 }
                 Output::Multicast { members, to, message } => {
-                    let to = to.iter().map(|place| members.members()[place]);
-                    io.send(self.scope, sender, &Frame::Replica(message), &to);
+                    let frame = Frame::Replica(message);
+                    self.multicast(now_us, place, io, (&members, to), &frame, sender);
                 }
                 Output::Reply(reply) => {
                     if let Some(to) = self.clients.get(&reply.client) {
@@ -173,18 +257,20 @@ impl Group {
                 }
                 Output::Read { id, answer } => {
                     let (to, id) = self.reads.remove(&id).expect("a read is answered once");
-                    let found = Frame::Found(Found { id, view: self.replica.view(), answer });
+                    let found =
+                        Frame::Found(Found { id, view: self.replica.replica().view(), answer });
                     io.send_packed(self.scope, sender, &found, to);
                 }
                 Output::Persist { number, write } => match &mut writer {
                     Some(writer) if self.has_journal => writer.write(place, number, write),
                     // Nothing of it survives, and nobody was promised that it would.
-                    _ => self.replica.handle_persisted(now_us, number),
+                    _ => self.handle_persisted(now_us, number),
                 },
             }
         }
+        self.replica.settle(now_us);
         self.note();
-        if let Some(op) = self.replica.divergence() {
+        if let Some(op) = self.replica.replica().divergence() {
             let group = self.number();
             tracing::error!(
                 group,
@@ -192,17 +278,18 @@ impl Group {
                 "this log differs from the leader's, so one of their disks was changed: the replica stops"
             );
             // From here on it shows that it has failed, whatever its replica would say.
-            self.fail();
+            self.fail(now_us);
         }
     }
 
     /// Shows what the replica is now, and tells operators of what seldom changes.
     fn note(&mut self) {
         let before = (self.stats.role(), self.view);
-        self.stats.note(&self.replica);
-        self.view = self.replica.view();
+        let replica = self.replica.replica();
+        self.stats.note(replica);
+        self.view = replica.view();
         let (role, view) = (self.stats.role(), self.view);
-        if !std::mem::replace(&mut self.is_dispensable, self.replica.is_dispensable())
+        if !std::mem::replace(&mut self.is_dispensable, replica.is_dispensable())
             && self.is_dispensable
         {
             let group = self.scope.group;

@@ -1,8 +1,10 @@
 //! Frames, sent in datagrams.
 
 use crate::udp::{Sent, Udp};
+use ashlar_fastpath::replication::FanOut;
+use ashlar_vr::{Configuration, Members};
 use ashlar_wire::replication::{Fragments, Frame, Scope, encode};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range, sync::Arc};
 
 /// Datagrams that are filled at one time.
 const OPEN_MAX: usize = 8;
@@ -20,6 +22,17 @@ pub(crate) struct Io {
     open: Vec<(SocketAddr, Vec<u8>)>,
     /// The one that leaves first where another is needed.
     oldest: usize,
+    /// What programs in the kernel copy when it is sent.
+    fanned_out: Vec<FannedOut>,
+}
+
+/// A datagram that is sent to one member, and that programs copy for others.
+struct FannedOut {
+    /// The group's place at its node.
+    group: usize,
+    members: Arc<Configuration>,
+    to: Members,
+    bytes: Range<usize>,
 }
 
 impl Io {
@@ -32,6 +45,7 @@ impl Io {
             piece: Vec::new(),
             open: Vec::with_capacity(OPEN_MAX),
             oldest: 0,
+            fanned_out: Vec::new(),
         }
     }
 
@@ -76,12 +90,53 @@ impl Io {
         self.open[place].1.extend_from_slice(&self.frame);
     }
 
-    /// Sends everything.
-    pub(crate) fn flush(&mut self) -> Sent {
+    /// Encodes a frame once and gives it to the kernel once with the next [`Io::flush`]: programs there make copies for all but the
+    /// first.
+    pub(crate) fn fan_out(
+        &mut self,
+        scope: Scope,
+        sender: Option<usize>,
+        frame: &Frame,
+        group: usize,
+        (members, to): (&Arc<Configuration>, Members),
+    ) {
+        let first = to.iter().next().expect("somebody gets it");
+        let others = to.without(first).iter().fold(0, |places, place| places | 1 << place);
+        let (mark, address) = (FanOut::new(others).mark(), members.members()[first]);
+        encode(scope, sender, frame, &mut self.frame);
+        let Self { udp, fragments, fanned_out, .. } = self;
+        fragments.cut(&self.frame, &mut self.piece, |datagram| {
+            let bytes = udp.put(datagram);
+            udp.queue_marked(address, mark, bytes.clone());
+            fanned_out.push(FannedOut { group, members: Arc::clone(members), to, bytes });
+        });
+    }
+
+    /// Sends everything. `unreached` tells, for the place of a group, the members that programs have made no copies for: they are sent
+    /// to one by one.
+    pub(crate) fn flush(&mut self, mut unreached: impl FnMut(usize) -> Members) -> Sent {
         for open in &mut self.open {
             send_open(&mut self.udp, open);
         }
-        self.udp.flush()
+        let mut sent = self.udp.send();
+        let mut asked = None;
+        for FannedOut { group, members, to, bytes } in self.fanned_out.drain(..) {
+            let missed = match asked {
+                Some((of, missed)) if of == group => missed,
+                _ => unreached(group),
+            };
+            asked = Some((group, missed));
+            for place in to.iter().filter(|place| missed.contains(*place)) {
+                self.udp.queue(members.members()[place], bytes.clone());
+            }
+        }
+        sent += self.udp.flush();
+        sent
+    }
+
+    /// The same where nothing is fanned out.
+    pub(crate) fn flush_all(&mut self) -> Sent {
+        self.flush(|_| Members::NONE)
     }
 
     fn send_encoded(&mut self, to: &(impl Iterator<Item = SocketAddr> + Clone)) {

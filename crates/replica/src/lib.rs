@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code, reason = "no safe wrapper knows recvmmsg and sendmmsg")]
 
+mod call;
 mod clients;
 mod clock;
 mod config;
@@ -17,8 +18,10 @@ mod group;
 mod io;
 mod journal;
 mod node;
+mod offload;
 mod panics;
 mod stats;
+mod switch;
 mod timers;
 mod udp;
 mod writer;
@@ -28,5 +31,6 @@ pub use clients::{Clients, Done, Outcome};
 pub use config::{Beginning, GroupConfig, NodeConfig};
 pub use journal::{Journal, JournalError};
 pub use node::{Node, StartError};
+pub use offload::{Offload, OffloadConfig, OffloadError, UnknownOffload};
 pub use panics::AbortOnPanic;
 pub use stats::{GroupStats, NodeStats, Role};

@@ -1,29 +1,35 @@
 //! The thread of a node.
 
 use crate::{
-    AbortOnPanic, GroupStats, Journal, NodeConfig, NodeStats,
+    AbortOnPanic, GroupStats, Journal, NodeConfig, NodeStats, Offload, OffloadError,
+    call::{self, Call, Called, Caller},
     clock::{now_us, time_ms},
     dirty::Dirty,
     group::Group,
     io::Io,
+    offload::shut_out_former,
+    switch::{Switch, Switched},
     timers::Timers,
     udp::{DATAGRAM_BYTES_MAX, Udp},
     writer::{Finished, Writer},
 };
-use ashlar_wire::replication::{DecodeError, Frame, HEADER_BYTES, Reassembly, decode, take_frame};
+use ashlar_kernel::replication::{Bell, Counters};
+use ashlar_wire::replication::{
+    DecodeError, Frame, HEADER_BYTES, Reassembly, Scope, decode, take_frame,
+};
 use foldhash::{HashMap, HashMapExt};
 use rustix::{
     event::{
-        EventfdFlags, Timespec,
+        Timespec,
         epoll::{self, CreateFlags, EventData, EventFlags},
-        eventfd,
     },
     thread::{CpuSet, sched_setaffinity},
 };
 use std::{
     io,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    ops::ControlFlow,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
 };
@@ -33,15 +39,17 @@ const LOOK_INTERVAL_US: u64 = 1_000_000;
 
 /// Names of what wakes the thread.
 const SOCKET: u64 = 0;
-const STOP: u64 = 1;
+const CALL: u64 = 1;
 const WRITER: u64 = 2;
+const BELL: u64 = 3;
 
 /// A node that runs until it is dropped.
 pub struct Node {
     address: SocketAddr,
     stats: Arc<NodeStats>,
     groups: Vec<(u32, Arc<GroupStats>)>,
-    stop: OwnedFd,
+    switch: Switch,
+    caller: Caller,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -64,6 +72,12 @@ pub enum StartError {
         /// Why.
         source: ashlar_vr::StartError,
     },
+    /// Programs of a former process may still be at work, and cannot be shut out.
+    #[error("programs of a former process: {0}")]
+    Former(#[source] OffloadError),
+    /// A group is to use what it cannot.
+    #[error(transparent)]
+    Offload(OffloadError),
     /// Two replicas of one group would have the same name.
     #[error("group {group} is there twice")]
     Twice {
@@ -94,7 +108,11 @@ impl Node {
     /// # Errors
     /// When something of the configuration, or of what it refers to, is not so that a node can start.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let NodeConfig { address, cluster, datagram_bytes_max, cpu, groups: configs } = config;
+        let NodeConfig { address, cluster, datagram_bytes_max, cpu, offload, groups: configs } =
+            config;
+        if let Some(offload) = &offload {
+            shut_out_former(offload).map_err(StartError::Former)?;
+        }
         if !(4 * HEADER_BYTES..=DATAGRAM_BYTES_MAX).contains(&datagram_bytes_max) {
             return Err(StartError::Datagram { bytes: datagram_bytes_max });
         }
@@ -103,8 +121,15 @@ impl Node {
         let address = socket.address();
         let stats = Arc::new(NodeStats::default());
         let (mut groups, mut journals, mut places) = (Vec::new(), Vec::new(), HashMap::new());
-        for mut config in configs {
+        let mut switched = Vec::new();
+        for (place, mut config) in configs.into_iter().enumerate() {
             let group = config.group;
+            if let Some(offload) = config.offload {
+                let scope = Scope { cluster, group };
+                let of = Switched { scope, place, mode: config.options.mode, offload };
+                of.check(offload).map_err(StartError::Offload)?;
+                switched.push(of);
+            }
             journals.push(config.journal.take());
             let has_journal = journals.last().is_some_and(Option::is_some);
             groups.push(Group::new(now_us(), address, cluster, config, has_journal)?);
@@ -112,7 +137,7 @@ impl Node {
                 return Err(StartError::Twice { group });
             }
         }
-        let stop = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).step("eventfd")?;
+        let (caller, called) = call::pair().step("eventfd")?;
         let told: Vec<_> =
             groups.iter().map(|group| (group.number(), Arc::clone(&group.stats))).collect();
         let running = Arc::clone(&stats);
@@ -123,7 +148,7 @@ impl Node {
             epoll::add(&epoll, descriptor, name, EventFlags::IN).step("epoll_ctl")
         };
         watch(socket.as_fd(), SOCKET)?;
-        watch(std::os::fd::AsFd::as_fd(&stop), STOP)?;
+        watch(called.event(), CALL)?;
         if let Some(writer) = &writer {
             watch(std::os::fd::AsFd::as_fd(writer.event()), WRITER)?;
         }
@@ -143,6 +168,9 @@ impl Node {
                 timers,
                 writer,
                 finished: Vec::new(),
+                called,
+                accelerated: Vec::new(),
+                bell: None,
                 epoll,
                 stats: running,
                 looked_us: 0,
@@ -150,7 +178,27 @@ impl Node {
             .run();
         });
         let thread = Some(thread.step("start the thread of replication")?);
-        Ok(Self { address, stats, groups: told, stop, thread })
+        let switch = Switch::new(offload, address, switched);
+        switch.begin(&caller);
+        Ok(Self { address, stats, groups: told, switch, caller, thread })
+    }
+
+    /// Has programs in the kernel do for a group's replica what `offload` says, from now on.
+    ///
+    /// # Errors
+    /// When they cannot; what they did before, they do still.
+    pub fn switch(&self, group: u32, offload: Offload) -> Result<(), OffloadError> {
+        self.switch.set(&self.caller, group, offload)
+    }
+
+    /// What programs do for each group that may use them; nothing where the kernel did not take them.
+    pub fn offloads(&self) -> Vec<(u32, Offload)> {
+        self.switch.offloads()
+    }
+
+    /// What programs have counted; none if there are none.
+    pub fn kernel_counters(&self) -> Option<Counters> {
+        self.switch.counters()
     }
 
     fn writer(
@@ -179,8 +227,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It can only be full of orders to stop.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        self.caller.call(Call::Stop);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("a panic has ended the process");
         }
@@ -209,6 +256,12 @@ struct Loop {
     writer: Option<Writer>,
     /// What became of writes; kept for its room.
     finished: Vec<Finished>,
+    /// What is asked of the thread by others.
+    called: Called,
+    /// The places of groups that share memory with programs.
+    accelerated: Vec<usize>,
+    /// Rung by programs when all of them sleep.
+    bell: Option<Bell>,
     epoll: OwnedFd,
     stats: Arc<NodeStats>,
     /// When the kernel was last asked what it dropped, in microseconds.
@@ -220,6 +273,18 @@ impl Loop {
         let mut woken = Woken::default();
         loop {
             let now_us = now_us();
+            if woken.by_call && self.answer_calls(now_us).is_break() {
+                return;
+            }
+            if woken.by_bell
+                && let Some(bell) = &mut self.bell
+            {
+                bell.drain();
+            }
+            for place in &self.accelerated {
+                self.groups[*place].look(now_us);
+                self.dirty.add(*place);
+            }
             self.drain(now_us);
             let has_more = self.receive(now_us);
             if woken.by_writer {
@@ -232,10 +297,36 @@ impl Loop {
             self.drain(now_us);
             self.look(now_us);
             woken = self.sleep(has_more);
-            if woken.to_stop {
-                return;
+        }
+    }
+
+    /// Does what others ask of the thread.
+    fn answer_calls(&mut self, now_us: u64) -> ControlFlow<()> {
+        while let Some(call) = self.called.next() {
+            match call {
+                Call::Stop => return ControlFlow::Break(()),
+                Call::Ring(bell) => {
+                    let name = EventData::new_u64(BELL);
+                    match epoll::add(&self.epoll, bell.as_fd(), name, EventFlags::IN) {
+                        Ok(()) => self.bell = Some(bell),
+                        // Programs wake nobody then, so that nothing may sleep: none is used.
+                        Err(error) => tracing::error!(%error, "the bell of programs"),
+                    }
+                }
+                Call::Switch { place, offload, shared, done } => {
+                    if self.bell.is_some() {
+                        if shared.is_some() {
+                            self.accelerated.push(place);
+                        }
+                        self.groups[place].switch(now_us, offload, shared);
+                        self.dirty.add(place);
+                    }
+                    // Nobody waits when a node starts.
+                    let _ = done.send(());
+                }
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// Gives replicas what has come. True if more may be there.
@@ -297,7 +388,7 @@ impl Loop {
                 Err(error) => {
                     let group = self.groups[place].number();
                     tracing::error!(group, %error, "a replica stops");
-                    self.groups[place].fail();
+                    self.groups[place].fail(now_us);
                 }
             }
             self.dirty.add(place);
@@ -315,7 +406,8 @@ impl Loop {
         if let Some(writer) = &mut self.writer {
             writer.hand_over();
         }
-        let sent = self.io.flush();
+        let groups = &mut self.groups;
+        let sent = self.io.flush(|place| groups[place].take_unreached(now_us));
         self.stats.sent.fetch_add(sent.datagrams, Relaxed);
         self.stats.refused.fetch_add(sent.refused, Relaxed);
     }
@@ -335,19 +427,20 @@ impl Loop {
             tv_sec: (wait_us / 1_000_000) as i64,
             tv_nsec: (wait_us % 1_000_000 * 1_000) as i64,
         });
-        let mut events = [const { std::mem::MaybeUninit::uninit() }; 4];
+        let mut events = [const { std::mem::MaybeUninit::uninit() }; 8];
         // Interrupted, it has heard of nothing, and comes back soon.
         let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, timeout.as_ref()) else {
             return Woken::default();
         };
         let is_named = |name| events.iter().any(|event| event.data.u64() == name);
-        Woken { to_stop: is_named(STOP), by_writer: is_named(WRITER) }
+        Woken { by_call: is_named(CALL), by_writer: is_named(WRITER), by_bell: is_named(BELL) }
     }
 }
 
 /// Why the thread does not sleep any more. The socket is looked at in any case.
 #[derive(Clone, Copy, Default)]
 struct Woken {
-    to_stop: bool,
+    by_call: bool,
     by_writer: bool,
+    by_bell: bool,
 }

@@ -103,12 +103,24 @@ impl Udp {
 
     /// Sends a datagram with the next [`Udp::flush`].
     pub(crate) fn queue(&mut self, to: SocketAddr, bytes: Range<usize>) {
-        self.outgoing.queue(to, bytes);
+        self.outgoing.queue(to, 0, bytes);
     }
 
-    /// Sends what was queued. What the kernel does not take is dropped: networks do the same.
-    pub(crate) fn flush(&mut self) -> Sent {
+    /// The same with a mark, which programs in this host's kernel see.
+    pub(crate) fn queue_marked(&mut self, to: SocketAddr, mark: u32, bytes: Range<usize>) {
+        self.outgoing.queue(to, mark, bytes);
+    }
+
+    /// Sends what was queued, and keeps the bytes. What the kernel does not take is dropped: networks do the same.
+    pub(crate) fn send(&mut self) -> Sent {
         self.outgoing.flush(&self.bound.socket)
+    }
+
+    /// Sends what was queued, and forgets the bytes.
+    pub(crate) fn flush(&mut self) -> Sent {
+        let sent = self.send();
+        self.outgoing.clear();
+        sent
     }
 
     /// Datagrams that came and found the socket's buffer full.

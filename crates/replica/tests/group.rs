@@ -34,11 +34,12 @@ fn start(address: SocketAddr, groups: u32, begin: impl Fn() -> Beginning) -> Nod
         options: Options::default(),
         beginning: begin(),
         journal: None,
+        offload: None,
         service: Box::new(KeyValue::default()),
     };
     let (groups, cpu) = ((1..=groups).map(group).collect(), None);
-    Node::start(NodeConfig { address, cluster: CLUSTER, datagram_bytes_max: 1_400, cpu, groups })
-        .unwrap()
+    let (cluster, datagram_bytes_max, offload) = (CLUSTER, 1_400, None);
+    Node::start(NodeConfig { address, cluster, datagram_bytes_max, cpu, offload, groups }).unwrap()
 }
 
 fn clients(members: &[SocketAddr], group: u32, sessions: usize) -> Clients {

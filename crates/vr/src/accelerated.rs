@@ -115,6 +115,11 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
         self.fast_path.as_mut()
     }
 
+    /// Whether programs know the members of an epoch.
+    pub fn knows(&self, epoch: u32) -> bool {
+        self.epoch == Some(epoch)
+    }
+
     /// What programs may decide at the moment.
     pub fn shared(&self) -> Share {
         self.open.unwrap_or_default()

@@ -19,16 +19,39 @@ pub(crate) struct Sent {
     pub(crate) refused: u64,
 }
 
+impl std::ops::AddAssign for Sent {
+    fn add_assign(&mut self, other: Self) {
+        self.datagrams += other.datagrams;
+        self.refused += other.refused;
+    }
+}
+
+/// One datagram.
+struct Datagram {
+    to: SocketAddr,
+    /// For programs in the kernel; 0 for none.
+    mark: u32,
+    bytes: Range<usize>,
+}
+
+/// What the kernel is told of a train besides its receiver: the parts that apply lie behind each other.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Controls {
+    mark: Control<u32>,
+    segment: Control<u16>,
+}
+
 /// What is to be sent. All but the first two are for one call, and kept for their room.
 #[derive(Default)]
 pub(super) struct Outgoing {
     bytes: Vec<u8>,
-    datagrams: Vec<(SocketAddr, Range<usize>)>,
+    datagrams: Vec<Datagram>,
     /// Parts of `datagrams` that travel together.
     trains: Vec<Range<usize>>,
     pieces: Vec<libc::iovec>,
     names: Vec<SockAddr>,
-    controls: Vec<Control<u16>>,
+    controls: Vec<Controls>,
     headers: Vec<libc::mmsghdr>,
     /// The kernel, or the network's device, has refused a train.
     is_single: bool,
@@ -41,8 +64,14 @@ impl Outgoing {
         start..self.bytes.len()
     }
 
-    pub(super) fn queue(&mut self, to: SocketAddr, bytes: Range<usize>) {
-        self.datagrams.push((to, bytes));
+    pub(super) fn queue(&mut self, to: SocketAddr, mark: u32, bytes: Range<usize>) {
+        self.datagrams.push(Datagram { to, mark, bytes });
+    }
+
+    /// Forgets all bytes: nothing that is to be sent may be left.
+    pub(super) fn clear(&mut self) {
+        assert!(self.datagrams.is_empty(), "bytes that are to be sent stay");
+        self.bytes.clear();
     }
 
     pub(super) fn flush(&mut self, socket: &Socket) -> Sent {
@@ -75,23 +104,24 @@ impl Outgoing {
             done += count.max(1);
         }
         self.datagrams.clear();
-        self.bytes.clear();
         sent
     }
 
     /// Finds the trains. Datagrams for one receiver stay in their order.
     fn couple(&mut self) {
-        self.datagrams.sort_unstable_by_key(|(to, bytes)| (*to, bytes.start, bytes.end));
+        let order = |it: &Datagram| (it.to, it.bytes.start, it.bytes.end, it.mark);
+        self.datagrams.sort_unstable_by_key(order);
         self.trains.clear();
         let mut first = 0;
-        while let Some((to, bytes)) = self.datagrams.get(first) {
+        while let Some(Datagram { to, mark, bytes }) = self.datagrams.get(first) {
             let segment = bytes.len();
             let (mut last, mut train_bytes) = (first, segment);
             // A shorter one can only be the last.
-            while let Some((next_to, next)) = self.datagrams.get(last + 1)
+            while let Some(Datagram { to: next_to, mark: next_mark, bytes: next }) =
+                self.datagrams.get(last + 1)
                 && !self.is_single
-                && next_to == to
-                && self.datagrams[last].1.len() == segment
+                && (next_to, next_mark) == (to, mark)
+                && self.datagrams[last].bytes.len() == segment
                 && (1..=segment).contains(&next.len())
                 && train_bytes + next.len() <= TRAIN_BYTES_MAX
                 && last + 1 - first < TRAIN_MAX
@@ -108,12 +138,12 @@ impl Outgoing {
     fn describe(&mut self) {
         let Self { bytes, datagrams, trains, pieces, names, controls, headers, .. } = self;
         pieces.clear();
-        let parts = datagrams.iter().map(|(_, range)| &bytes[range.clone()]);
+        let parts = datagrams.iter().map(|datagram| &bytes[datagram.bytes.clone()]);
         pieces.extend(parts.map(|part| piece(part.as_ptr().cast_mut(), part.len())));
         names.clear();
-        names.extend(trains.iter().map(|train| SockAddr::from(datagrams[train.start].0)));
+        names.extend(trains.iter().map(|train| SockAddr::from(datagrams[train.start].to)));
         controls.clear();
-        controls.extend(trains.iter().map(|train| segment_control(datagrams[train.start].1.len())));
+        controls.extend(trains.iter().map(|train| Controls::of(&datagrams[train.start])));
         headers.clear();
         let each = trains.iter().zip(names).zip(controls);
         let first_piece = pieces.as_mut_ptr();
@@ -125,10 +155,16 @@ impl Outgoing {
             // In bounds: trains are parts of what the pieces describe.
             header.msg_hdr.msg_iov = first_piece.wrapping_add(train.start);
             header.msg_hdr.msg_iovlen = train.len();
-            if train.len() > 1 {
-                header.msg_hdr.msg_control = (&raw mut *control).cast();
-                header.msg_hdr.msg_controllen = size_of_val(control);
-            }
+            let is_marked = datagrams[train.start].mark != 0;
+            (header.msg_hdr.msg_control, header.msg_hdr.msg_controllen) =
+                match (is_marked, train.len() > 1) {
+                    (false, false) => (std::ptr::null_mut(), 0),
+                    (true, false) => ((&raw mut control.mark).cast(), size_of_val(&control.mark)),
+                    (false, true) => {
+                        ((&raw mut control.segment).cast(), size_of_val(&control.segment))
+                    }
+                    (true, true) => ((&raw mut *control).cast(), size_of_val(control)),
+                };
             header
         }));
     }
@@ -138,13 +174,18 @@ fn datagrams_of(trains: &[Range<usize>]) -> u64 {
     trains.iter().map(ExactSizeIterator::len).sum::<usize>() as u64
 }
 
-/// Tells the kernel the length of a train's datagrams.
-fn segment_control(segment: usize) -> Control<u16> {
-    let value_at = mem::offset_of!(Control<u16>, value);
-    let header = libc::cmsghdr {
-        cmsg_len: value_at + size_of::<u16>(),
-        cmsg_level: libc::SOL_UDP,
-        cmsg_type: libc::UDP_SEGMENT,
-    };
-    Control { header, value: u16::try_from(segment).expect("a datagram's length has 16 bits") }
+impl Controls {
+    fn of(datagram: &Datagram) -> Self {
+        let segment = u16::try_from(datagram.bytes.len());
+        let segment = segment.expect("a datagram's length has 16 bits");
+        Self {
+            mark: control(libc::SOL_SOCKET, libc::SO_MARK, datagram.mark),
+            segment: control(libc::SOL_UDP, libc::UDP_SEGMENT, segment),
+        }
+    }
+}
+
+fn control<T>(cmsg_level: libc::c_int, cmsg_type: libc::c_int, value: T) -> Control<T> {
+    let cmsg_len = mem::offset_of!(Control<T>, value) + size_of::<T>();
+    Control { header: libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type }, value }
 }
