@@ -1,13 +1,15 @@
 //! The admin listener: is the process alive, is it ready, what does it count.
 
 use crate::metrics::{self, Registry};
+use crate::replication::Offloads;
 use crate::threads::{Shutdown, Threads};
+use ashlar_replica::Offload;
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, put},
 };
 use serde_json::json;
 use std::{io, net::SocketAddr, sync::Arc};
@@ -25,30 +27,26 @@ pub(crate) trait Health: Send + Sync {
 }
 
 /// What the handlers see.
-struct Admin {
-    registry: Registry,
+pub(crate) struct Admin {
+    pub(crate) registry: Registry,
     /// The roles of the process by name; it is ready when all are.
-    roles: Vec<(String, Arc<dyn Health>)>,
+    pub(crate) roles: Vec<(String, Arc<dyn Health>)>,
+    /// What programs in the kernel do for replicas.
+    pub(crate) offloads: Offloads,
     /// A draining process must get no new work.
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` on `listen` from the first of `threads`, until the
+/// Serves `/healthz`, `/readyz`, `/metrics` and `/replication` on `listen` from the first of `threads`, until the
 /// threads end. Gives the address that it listens on.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub(crate) fn spawn(
-    listen: SocketAddr,
-    threads: &Threads,
-    registry: Registry,
-    roles: Vec<(String, Arc<dyn Health>)>,
-    shutdown: Shutdown,
-) -> io::Result<SocketAddr> {
+pub(crate) fn spawn(listen: SocketAddr, threads: &Threads, admin: Admin) -> io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let admin = Arc::new(Admin { registry, roles, shutdown });
+    let admin = Arc::new(admin);
     threads.spawn_background(0, async move {
         let served = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => axum::serve(listener, router(admin)).await,
@@ -66,6 +64,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
+        .route("/replication/offload", get(offloads))
+        .route("/replication/{group}/offload", put(switch_offload))
         .with_state(admin)
 }
 
@@ -82,6 +82,34 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
     (status, Json(answer)).into_response()
+}
+
+/// What programs in the kernel do for each replica that may use them.
+async fn offloads(State(admin): State<Arc<Admin>>) -> Response {
+    let names = |offload: Offload| offload.names().collect::<Vec<_>>();
+    let all = admin.offloads.list().into_iter();
+    let all = all.map(|(group, offload)| json!({ "group": group, "offload": names(offload) }));
+    Json(all.collect::<Vec<_>>()).into_response()
+}
+
+/// Has programs in the kernel do what the body says, as `ashlar bench vr --offload` takes it, for the group's replica.
+async fn switch_offload(
+    State(admin): State<Arc<Admin>>,
+    Path(group): Path<u32>,
+    body: String,
+) -> Response {
+    let offload: Offload = match body.trim().parse() {
+        Ok(offload) => offload,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let offloads = admin.offloads.clone();
+    // Loading programs takes a while.
+    let switch = tokio::task::spawn_blocking(move || offloads.switch(group, offload));
+    match switch.await {
+        Ok(Ok(())) => format!("{offload}\n").into_response(),
+        Ok(Err(error)) => (StatusCode::CONFLICT, format!("{}\n", error.causes())).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

@@ -8,14 +8,19 @@ use crate::{
     metrics::Registry,
     run::NodeError,
 };
+use ashlar_net::service_address::{Interface, interface_of};
 use ashlar_replica::{
-    Beginning, GroupConfig, GroupStats, Journal, JournalError, Node, NodeConfig, Role,
-    cluster_number,
+    Beginning, GroupConfig, GroupStats, Journal, JournalError, Node, NodeConfig, Offload,
+    OffloadConfig, OffloadError, Role, cluster_number,
 };
 use ashlar_storage::{Contents, Purpose, ReplicaJournal, StorageError};
 use ashlar_vr::{Mode, Service, Write, kv::KeyValue};
 use metrics::Metrics;
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 /// A group whose journal [`format()`] has seen to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +81,33 @@ fn state(purpose: Purpose) -> &'static str {
 
 /// Replicas that run until this is dropped.
 pub(crate) struct Replicas {
-    _node: Node,
+    node: Arc<Node>,
+}
+
+/// Switches what programs in the kernel do for replicas, as long as those run.
+#[derive(Clone)]
+pub(crate) struct Offloads(Vec<Weak<Node>>);
+
+impl Offloads {
+    /// Of all replicas of a process.
+    pub(crate) fn of<'a>(replicas: impl Iterator<Item = &'a Replicas>) -> Self {
+        Self(replicas.map(|replicas| Arc::downgrade(&replicas.node)).collect())
+    }
+
+    /// What programs do for each replica that may use them, by group.
+    pub(crate) fn list(&self) -> Vec<(u32, Offload)> {
+        self.0.iter().filter_map(Weak::upgrade).flat_map(|node| node.offloads()).collect()
+    }
+
+    /// Has programs do this for the replicas of a group that are here.
+    pub(crate) fn switch(&self, group: u32, offload: Offload) -> Result<(), OffloadError> {
+        let has_group = |node: &Arc<Node>| node.offloads().iter().any(|(known, _)| *known == group);
+        let mut nodes = self.0.iter().filter_map(Weak::upgrade).filter(has_group).peekable();
+        if nodes.peek().is_none() {
+            return Err(OffloadError::NoGroup(group));
+        }
+        nodes.try_for_each(|node| node.switch(group, offload))
+    }
 }
 
 /// Starts the replicas of a node.
@@ -92,11 +123,31 @@ pub(crate) fn start(
         cluster: cluster_number(&config.cluster.id),
         datagram_bytes_max: role.datagram_bytes_max,
         cpu: role.cpu,
+        offload: offload(config, role),
         groups,
     })?;
+    let node = Arc::new(node);
     Metrics::register(registry, &node);
     let health = Arc::new(Running { groups: node.groups().to_vec() });
-    Ok((Replicas { _node: node }, health))
+    Ok((Replicas { node }, health))
+}
+
+/// Where programs in the kernel are kept. Their name is the data's, which one process at a time has, whatever else runs here.
+fn offload(config: &Config, role: &Replication) -> Option<OffloadConfig> {
+    let data = config.data.as_deref().expect("the configuration was checked for it");
+    let directory = data.join("replication");
+    // One that cannot be resolved names the node as well, as long as it is asked for in the same way.
+    let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+    let name = format!("ashlar-{:016x}", cluster_number(&real.to_string_lossy()));
+    // One that cannot be found out is missed only by who uses programs.
+    let found = interface_of(role.listen.ip()).ok().flatten();
+    let is_ethernet = |interface: &Interface| interface.hardware_address != [0; 6];
+    let found = found.filter(is_ethernet).map(|interface| interface.name);
+    Some(OffloadConfig {
+        interface: role.interface.clone().or(found),
+        pin: role.programs.join(name),
+        marker: directory.join("programs"),
+    })
 }
 
 /// One replica, with what its journal has.
@@ -125,7 +176,8 @@ fn replica(config: &Config, group: &ReplicationGroup) -> Result<GroupConfig, Nod
         ServiceKind::Kv => Box::new(KeyValue::default()),
     };
     let journal: Option<Box<dyn Journal>> = Some(Box::new(OnDisk(journal)));
-    Ok(GroupConfig { group: number, options: group.options, beginning, journal, service })
+    let (options, offload) = (group.options, group.offload);
+    Ok(GroupConfig { group: number, options, beginning, journal, offload, service })
 }
 
 /// A journal of the storage engine.

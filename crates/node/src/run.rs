@@ -6,7 +6,7 @@ use crate::{
     front_end::{self, FrontEnd},
     hand_off::{self, HandOffError},
     metrics::{Registry, registry},
-    replication::{self, Replicas},
+    replication::{self, Offloads, Replicas},
     serve::{Server, ServerMetrics, Service, spawn_server},
     storage_node::{self, Owner, SyntheticService},
     threads::{Shutdown, ShutdownTrigger, Threads},
@@ -211,8 +211,14 @@ impl Process {
         let tiers = || self.storage.iter().chain(others.clone());
         let last = tiers().next().expect("a process has a role");
         let first = tiers().last().expect("a process has a role");
-        let (roles, shutdown) = (self.roles.clone(), first.shutdown.clone());
-        let bound = admin::spawn(address, &last.threads, registry, roles, shutdown)
+        let replicas = self.replication.iter().flat_map(|(_, replicas)| replicas);
+        let admin = admin::Admin {
+            registry,
+            roles: self.roles.clone(),
+            offloads: Offloads::of(replicas),
+            shutdown: first.shutdown.clone(),
+        };
+        let bound = admin::spawn(address, &last.threads, admin)
             .map_err(|source| NodeError::Listen { address, source })?;
         self.endpoints.admin = Some(bound);
         Ok(())

@@ -4,10 +4,11 @@ use super::{
     ConfigError,
     file::{within, wrong},
 };
+use ashlar_replica::Offload;
 use ashlar_vr::{Configuration, Mode, Options};
 use ashlar_wire::replication::HEADER_BYTES;
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Groups that a node may have replicas of.
 const GROUPS_MAX: usize = 10_000;
@@ -15,6 +16,12 @@ const GROUPS_MAX: usize = 10_000;
 const DATAGRAM_BYTES_DEFAULT: usize = 1_452;
 /// The longest time between heartbeats, and so on: an hour.
 const TIME_MS_MAX: usize = 3_600_000;
+/// Groups of a node that programs in the kernel may serve.
+const OFFLOADED_MAX: usize = 16;
+/// Where Linux has its file system of BPF.
+const PROGRAMS_DEFAULT: &str = "/sys/fs/bpf";
+/// Entries in a message, at most: what the header can count, with much to spare.
+const BATCH_ENTRIES_MAX: usize = 4_096;
 /// The bounds of a datagram.
 const DATAGRAM_BYTES: (usize, usize) = (512, 65_000);
 
@@ -27,6 +34,10 @@ pub struct Replication {
     pub datagram_bytes_max: usize,
     /// The processor that its thread stays on, if any.
     pub cpu: Option<usize>,
+    /// The interface that programs in the kernel are attached to; none for the one that has the address of `listen`.
+    pub interface: Option<String>,
+    /// The directory, on a file system of BPF, where their memory is pinned.
+    pub programs: PathBuf,
     /// The groups.
     pub groups: Vec<ReplicationGroup>,
 }
@@ -40,6 +51,8 @@ pub struct ReplicationGroup {
     pub service: ServiceKind,
     /// How the group runs.
     pub options: Options,
+    /// What programs in the kernel do for the replica; none if they never shall.
+    pub offload: Option<Offload>,
     /// Who begins the group; nobody if this replica joins one that exists.
     pub configuration: Option<Configuration>,
 }
@@ -58,6 +71,8 @@ pub(super) struct ReplicationTable {
     listen: SocketAddr,
     datagram_bytes_max: Option<usize>,
     cpu: Option<usize>,
+    interface: Option<String>,
+    programs: Option<PathBuf>,
     group: Vec<GroupTable>,
 }
 
@@ -74,6 +89,8 @@ struct GroupTable {
     heartbeat_ms: Option<usize>,
     suspect_ms: Option<usize>,
     lease_ms: Option<usize>,
+    batch_entries_max: Option<usize>,
+    offload: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -95,14 +112,14 @@ enum State {
 }
 
 impl ReplicationTable {
-    pub(super) fn check(self, has_data: bool) -> Result<Replication, ConfigError> {
+    pub(super) fn check(mut self, has_data: bool) -> Result<Replication, ConfigError> {
         let (min, max) = DATAGRAM_BYTES;
         let datagram_bytes_max = self.datagram_bytes_max.unwrap_or(DATAGRAM_BYTES_DEFAULT);
         let key = "replication.datagram_bytes_max";
         let datagram_bytes_max = within(key, datagram_bytes_max, min, max)?;
         within("replication.group", self.group.len(), 1, GROUPS_MAX)?;
         let mut groups: Vec<ReplicationGroup> = Vec::new();
-        for table in self.group {
+        for table in std::mem::take(&mut self.group) {
             let number = table.number;
             if groups.iter().any(|group| group.number == number) {
                 return Err(wrong("replication.group.number", format!("{number} is used twice")));
@@ -113,7 +130,11 @@ impl ReplicationTable {
             }
             groups.push(table.check(self.listen, datagram_bytes_max)?);
         }
-        Ok(Replication { listen: self.listen, datagram_bytes_max, cpu: self.cpu, groups })
+        let offloaded = groups.iter().filter(|group| group.offload.is_some()).count();
+        within("replication.group.offload", offloaded, 0, OFFLOADED_MAX)?;
+        let programs = self.programs.unwrap_or_else(|| PROGRAMS_DEFAULT.into());
+        let Self { listen, cpu, interface, .. } = self;
+        Ok(Replication { listen, datagram_bytes_max, cpu, interface, programs, groups })
     }
 }
 
@@ -151,7 +172,12 @@ impl GroupTable {
         let body_bytes_max = datagram_bytes_max - HEADER_BYTES;
         let batch_bytes_max = default.batch_bytes_max.min(body_bytes_max);
         let part_bytes = default.part_bytes.min(body_bytes_max);
-        let default = Options { mode, batch_bytes_max, part_bytes, ..default };
+        let batch_entries_max = self.batch_entries_max.unwrap_or(default.batch_entries_max);
+        let batch_entries_max =
+            within(&key("batch_entries_max"), batch_entries_max, 1, BATCH_ENTRIES_MAX)?;
+        let offload = self.offload.map(|names| offload(&key("offload"), mode, &names));
+        let offload = offload.transpose()?;
+        let default = Options { mode, batch_entries_max, batch_bytes_max, part_bytes, ..default };
         let time_us = |name: &str, value_ms: Option<usize>, default_us| match value_ms {
             None => Ok(default_us),
             Some(value_ms) => {
@@ -168,6 +194,22 @@ impl GroupTable {
             let problem = "two heartbeats, and the lease, must fit into suspect_ms";
             return Err(wrong(&key("suspect_ms"), problem));
         }
-        Ok(ReplicationGroup { number, service: self.service, options, configuration })
+        Ok(ReplicationGroup { number, service: self.service, options, offload, configuration })
     }
+}
+
+/// What programs in the kernel are to do for a replica.
+fn offload(key: &str, mode: Mode, names: &[String]) -> Result<Offload, ConfigError> {
+    let mut sum = Offload::NONE;
+    for name in names {
+        let part = Offload::of_name(name).ok_or_else(|| {
+            wrong(key, format!("{name:?} is none of \"fanout\", \"early-ack\", \"quorum\""))
+        })?;
+        sum = sum.and(part);
+    }
+    if sum.early_acknowledgement && mode == Mode::Durable {
+        let problem = "\"early-ack\" acknowledges what is on no disk: leave it out in mode durable";
+        return Err(wrong(key, problem));
+    }
+    Ok(sum)
 }

@@ -1,7 +1,7 @@
 //! What replicas count, as metrics.
 
 use crate::metrics::Registry;
-use ashlar_replica::{GroupStats, Node, NodeStats, Role};
+use ashlar_replica::{GroupStats, Node, NodeStats, Offload, Role};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -10,7 +10,7 @@ use prometheus_client::{
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -20,6 +20,8 @@ use std::{
 pub(super) struct Metrics {
     node: Arc<NodeStats>,
     groups: Vec<(String, Arc<GroupStats>)>,
+    /// For what programs in the kernel have counted.
+    running: Weak<Node>,
 }
 
 /// A count of a node: its name, what it says, and where it is.
@@ -65,10 +67,11 @@ const GAUGES: [Gauge; 6] = [
 ];
 
 impl Metrics {
-    pub(super) fn register(registry: &mut Registry, node: &Node) {
+    pub(super) fn register(registry: &mut Registry, node: &Arc<Node>) {
         let groups = node.groups().iter();
         let groups = groups.map(|(group, stats)| (group.to_string(), Arc::clone(stats))).collect();
-        registry.register_collector(Box::new(Self { node: Arc::clone(node.stats()), groups }));
+        let (stats, running) = (Arc::clone(node.stats()), Arc::downgrade(node));
+        registry.register_collector(Box::new(Self { node: stats, groups, running }));
     }
 }
 
@@ -87,6 +90,32 @@ impl Collector for Metrics {
                 gauge.encode(encoder.encode_family(&[("group", group.as_str())])?)?;
             }
         }
-        Ok(())
+        match self.running.upgrade() {
+            Some(node) => encode_offloads(&node, &mut encoder),
+            None => Ok(()),
+        }
     }
+}
+
+/// What programs in the kernel do, and what became of the frames that they looked at.
+fn encode_offloads(node: &Node, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let (name, help) = ("replication_offload", "Whether programs in the kernel do this");
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (group, offload) in node.offloads() {
+        let group = group.to_string();
+        for part in Offload::ALL.names() {
+            let gauge = ConstGauge::new(i64::from(offload.names().any(|name| name == part)));
+            let labels = [("group", group.as_str()), ("offload", part)];
+            gauge.encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let Some(counters) = node.kernel_counters() else { return Ok(()) };
+    let (name, help) = ("replication_kernel_frames", "What programs in the kernel did, and why");
+    let kind = ConstCounter::new(0_u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (counter, count) in counters.iter() {
+        ConstCounter::new(count).encode(family.encode_family(&[("outcome", counter.name())])?)?;
+    }
+    Ok(())
 }
