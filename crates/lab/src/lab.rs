@@ -4,6 +4,7 @@ use crate::error::{LabError, Result};
 use crate::fault::FaultAction;
 use crate::launch::{self, NODE};
 use crate::name::LabName;
+use crate::namespace;
 use crate::observer::Observer;
 use crate::spec::LabSpec;
 use crate::state::{Directory, HostState, Lock, State};
@@ -108,6 +109,15 @@ impl Lab {
     /// and redirections as to any command. The child's process number is the program's own.
     pub fn command(&self, host: &str, program: impl AsRef<OsStr>) -> Result<Command> {
         Ok(launch::command(self.host(host)?, program))
+    }
+
+    /// Runs `work` on a thread inside a host's network namespace: sockets that it opens are the host's, and so are the programs that it
+    /// starts, but for the CPU quota.
+    ///
+    /// # Errors
+    /// When there is no such host, or it cannot be entered.
+    pub fn within<T: Send>(&self, host: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
+        namespace::within(&self.host(host)?.host.namespace, work)
     }
 
     /// The CPU time that everything on a host has used since the lab was built, in seconds. The kernel charges its own

@@ -1,8 +1,9 @@
 //! A group of `ashlar node` processes on this machine.
 
-use super::processes::{Processes, free_tcp, free_udp, metric, system};
-use super::spec::{Case, Mode};
+use super::processes::{Processes, free_tcp, free_udp, metric, metrics, system};
+use super::spec::{Mode, Offload};
 use crate::comparison::ComparisonError;
+use ashlar_lab::Lab;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ pub(super) const CLUSTER: &str = "bench";
 pub(super) const GROUP: u32 = 1;
 
 /// A group that runs until it is dropped.
-pub(super) struct Group {
+pub(super) struct Group<'a> {
     executable: PathBuf,
     directory: PathBuf,
     processes: Processes,
@@ -23,57 +24,141 @@ pub(super) struct Group {
     pub(super) members: Vec<SocketAddr>,
     /// Where they tell what they count.
     admins: Vec<SocketAddr>,
+    site: Site<'a>,
+    shape: Shape,
 }
 
-impl Group {
+/// Where members run.
+#[derive(Clone, Copy)]
+pub(super) enum Site<'a> {
+    /// On this machine's loopback.
+    Loopback,
+    /// Each on a host of a lab, programs of the kernel pinned in this directory. Whoever talks to them must be in one of its namespaces.
+    Lab(&'a Lab, &'a Path),
+}
+
+/// How a group runs.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) mode: Mode,
+    pub(super) members: usize,
+    /// What programs in the kernel do.
+    pub(super) offload: Offload,
+    /// Entries that share a message, at most; none for the default.
+    pub(super) batch: Option<usize>,
+}
+
+impl Shape {
+    /// As nodes run by default.
+    pub(super) fn plain(mode: Mode, members: usize) -> Self {
+        Self { mode, members, offload: Offload::None, batch: None }
+    }
+}
+
+/// Ports of members in a lab.
+const LAB_PORT: u16 = 7_400;
+/// See above.
+const LAB_ADMIN_PORT: u16 = 9_900;
+
+impl Site<'_> {
+    /// The name of a member's host.
+    fn host(place: usize) -> String {
+        format!("s{}", place + 1)
+    }
+
+    /// Where members listen, and where they tell what they count.
+    fn addresses(
+        self,
+        count: usize,
+    ) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), ComparisonError> {
+        let free = "find free ports";
+        match self {
+            Self::Loopback => Ok((
+                free_udp(count).map_err(system(free.to_owned()))?,
+                free_tcp(count).map_err(system(free.to_owned()))?,
+            )),
+            Self::Lab(lab, _) => {
+                let hosts = (0..count).map(|place| lab.address(&Self::host(place)));
+                let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+                let at = |port| hosts.iter().map(|host| SocketAddr::from((*host, port))).collect();
+                Ok((at(LAB_PORT), at(LAB_ADMIN_PORT)))
+            }
+        }
+    }
+
+    /// What runs a program as a member.
+    fn command(self, place: usize, program: &Path) -> Result<Command, ComparisonError> {
+        match self {
+            Self::Loopback => Ok(Command::new(program)),
+            Self::Lab(lab, _) => Ok(lab.command(&Self::host(place), program)?),
+        }
+    }
+}
+
+impl<'a> Group<'a> {
     /// Starts a group whose data lie in `directory`, which is empty.
     pub(super) fn start(
         executable: &Path,
         directory: &Path,
-        mode: Mode,
-        members: usize,
+        site: Site<'a>,
+        shape: Shape,
     ) -> Result<Self, ComparisonError> {
-        let free = "find free ports";
+        let (members, admins) = site.addresses(shape.members)?;
         let mut group = Self {
             executable: executable.to_owned(),
             directory: directory.to_owned(),
-            processes: Processes::new(directory, members),
-            members: free_udp(members).map_err(system(free.to_owned()))?,
-            admins: free_tcp(members).map_err(system(free.to_owned()))?,
+            processes: Processes::new(directory, shape.members),
+            members,
+            admins,
+            site,
+            shape,
         };
-        for place in 0..members {
+        for place in 0..shape.members {
             let file = group.file(place);
-            let text = group.configuration(place, mode);
+            let text = group.configuration(place);
             fs::write(&file, text).map_err(system(format!("write {}", file.display())))?;
             group.format(place)?;
             group.run(place)?;
         }
         group.leader()?;
+        group.wait_for_programs()?;
         Ok(group)
     }
 
-    /// As a case wants it.
-    pub(super) fn of(
-        case: &Case,
-        executable: &Path,
-        directory: &Path,
-    ) -> Result<Self, ComparisonError> {
-        Self::start(executable, directory, case.mode, case.members)
+    /// Fails if the kernel did not take what programs are to do.
+    fn wait_for_programs(&mut self) -> Result<(), ComparisonError> {
+        let count = self.shape.offload.names(self.shape.mode).len();
+        let admins = &self.admins;
+        let has_all = |admin: &SocketAddr| {
+            metrics(*admin, "ashlar_replication_offload{")
+                .is_ok_and(|values| values.iter().sum::<f64>() as usize == count)
+        };
+        self.processes.wait_for("wait for programs in the kernel", || {
+            admins.iter().all(has_all).then_some(())
+        })
     }
 
     fn file(&self, place: usize) -> PathBuf {
         self.directory.join(format!("member-{place}.toml"))
     }
 
-    fn configuration(&self, place: usize, mode: Mode) -> String {
+    fn configuration(&self, place: usize) -> String {
+        let Shape { mode, offload, batch, .. } = self.shape;
+        let offload = offload.names(mode);
         let members: Vec<_> = self.members.iter().map(|member| format!("\"{member}\"")).collect();
         let (members, mode, admin) = (members.join(", "), mode.name(), self.admins[place]);
         let (listen, data) = (self.members[place], self.directory.join(format!("data-{place}")));
+        let batch = batch.map(|entries| format!("batch_entries_max = {entries}\n"));
+        let programs = match self.site {
+            Site::Loopback => String::new(),
+            Site::Lab(_, programs) => format!("programs = {programs:?}\n"),
+        };
         format!(
             "[cluster]\nid = \"{CLUSTER}\"\n[node]\nname = \"n{place}\"\ndata = {data:?}\n\
-             [admin]\nlisten = \"{admin}\"\n[replication]\nlisten = \"{listen}\"\n\
+             [admin]\nlisten = \"{admin}\"\n[replication]\nlisten = \"{listen}\"\n{programs}\
              [[replication.group]]\nnumber = {GROUP}\nservice = \"kv\"\nmode = \"{mode}\"\n\
-             members = [{members}]\n"
+             members = [{members}]\noffload = {offload:?}\n{}",
+            batch.unwrap_or_default()
         )
     }
 
@@ -91,7 +176,7 @@ impl Group {
 
     /// Runs a member's process, which does not run.
     pub(super) fn run(&mut self, place: usize) -> Result<(), ComparisonError> {
-        let mut command = Command::new(&self.executable);
+        let mut command = self.site.command(place, &self.executable)?;
         command.arg("node").arg("--config").arg(self.file(place));
         self.processes.start(place, command)
     }

@@ -9,6 +9,7 @@ mod etcd;
 mod exchange;
 mod failover;
 mod group;
+mod laboratory;
 mod outcome;
 mod present;
 mod processes;
@@ -18,19 +19,20 @@ mod usage;
 mod window;
 
 pub use outcome::{Entry, FailoverEntry, LoadEntry, Outcome};
-pub use spec::{Case, Mode, NotOneOf, Peer, Subject, VrSpec};
+pub use spec::{Case, Mode, NotOneOf, Offload, Peer, Subject, VrSpec};
 
 use crate::comparison::{ComparisonError, Progress, Steps};
 use crate::experiment::{self, Sample, Trial};
 use crate::peers;
 use etcd::Etcd;
-use group::Group;
+use group::{Group, Shape, Site};
+use laboratory::Laboratory;
 use outcome::{Cpu, Failover, Measured};
 use processes::system;
 use sessions::Sessions;
 use std::path::Path;
 use std::time::Duration;
-use usage::Meter;
+use usage::{Meter, Used};
 use window::Window;
 
 /// Measures what `spec` says.
@@ -47,19 +49,32 @@ pub fn run(spec: &VrSpec, progress: &mut dyn Progress) -> Result<Outcome, Compar
     let applies = |trial: &Trial| spec.applies(subjects[trial.subject], &cases[trial.case]);
     let mut trials = experiment::schedule(subjects.len(), cases.len(), spec.rounds);
     trials.retain(applies);
+    let laboratory = if spec.offloads.is_empty() {
+        None
+    } else {
+        let members = cases.iter().map(|case| case.members).max().unwrap_or(1);
+        Some(Laboratory::build(spec, members)?)
+    };
     let groups = if spec.kills > 0 { groups(&cases) } else { Vec::new() };
     let mut steps = Steps::new(progress, trials.len() + groups.len() * spec.kills);
     let mut samples = Vec::with_capacity(trials.len());
     for trial in trials {
         let (subject, case) = (subjects[trial.subject], &cases[trial.case]);
         steps.next(&format!("round {}: {} {case}", trial.round + 1, subject.name()))?;
-        let measured = measure(spec, subject, case).map_err(|error| steps.failed(error))?;
+        let measured = match (&laboratory, subject) {
+            (Some(laboratory), Subject::Offloaded(offload)) => {
+                laboratory.measure(spec, offload, case)
+            }
+            _ => measure(spec, subject, case),
+        };
+        let measured = measured.map_err(|error| steps.failed(error))?;
         samples.push(Sample { trial, measured });
     }
     let mut failovers = Vec::new();
     for (mode, members) in groups {
         let directory = directory(&spec.directory)?;
-        let mut group = Group::start(&spec.executable, directory.path(), mode, members)?;
+        let shape = Shape::plain(mode, members);
+        let mut group = Group::start(&spec.executable, directory.path(), Site::Loopback, shape)?;
         let what = format!("kill the leader of {members}, {}", mode.name());
         let step = |_| steps.next(&what);
         let silences = failover::silences(&mut group, spec.kills, step)?;
@@ -93,17 +108,12 @@ fn measure(spec: &VrSpec, subject: Subject, case: &Case) -> Result<Measured, Com
     let directory = directory(&spec.directory)?;
     let failed = |what: &str| system(format!("{}, {case}: {what}", subject.name()));
     match subject {
+        Subject::Offloaded(_) => unreachable!("these are measured in a lab"),
         Subject::Vr => {
-            let mut group = Group::of(case, &spec.executable, directory.path())?;
-            let value_bytes = case.value.bytes() as usize;
-            let sessions = Sessions::new(&group.members, case.clients, value_bytes);
-            let mut sessions = sessions.map_err(failed("clients"))?;
-            let numbers = group.numbers()?;
-            let mut window = Window::after(spec.warm_up, spec.window);
-            let meter = Meter::start(numbers, window.opens, window.closes);
-            sessions.load(&spec.arrival, &mut window).map_err(failed("clients"))?;
-            let used = meter.used().map_err(failed("processor times"))?;
-            Ok(Measured::of_group(window.load(), &used))
+            let shape = Shape { batch: spec.batch, ..Shape::plain(case.mode, case.members) };
+            let directory = directory.path();
+            let mut group = Group::start(&spec.executable, directory, Site::Loopback, shape)?;
+            load(spec, case, &mut group)
         }
         Subject::Peer(Peer::Etcd) => {
             let mut group = Etcd::start(directory.path(), case.members)?;
@@ -135,14 +145,28 @@ fn measure(spec: &VrSpec, subject: Subject, case: &Case) -> Result<Measured, Com
     }
 }
 
+/// Loads a group of ours.
+fn load(spec: &VrSpec, case: &Case, group: &mut Group) -> Result<Measured, ComparisonError> {
+    let failed = |what: &str| system(format!("{case}: {what}"));
+    let value_bytes = case.value.bytes() as usize;
+    let sessions = Sessions::new(&group.members, case.clients, value_bytes);
+    let mut sessions = sessions.map_err(failed("clients"))?;
+    let numbers = group.numbers()?;
+    let mut window = Window::after(spec.warm_up, spec.window);
+    let meter = Meter::start(numbers, window.opens, window.closes);
+    sessions.load(&spec.arrival, &mut window).map_err(failed("clients"))?;
+    let used = meter.used().map_err(failed("processor times"))?;
+    Ok(Measured::of_group(window.load(), &used))
+}
+
 impl Measured {
     /// What a group's load and its processes' times say together; the leader's come first.
-    fn of_group(load: window::Load, used: &[Duration]) -> Self {
+    fn of_group(load: window::Load, used: &Used) -> Self {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / load.operations.max(1) as f64;
-        let (leader, followers) = used.split_first().expect("a group has a leader");
+        let (leader, followers) = used.processes.split_first().expect("a group has a leader");
         let of_one = |count| each(followers.iter().sum()) / count as f64;
         let follower_us = (!followers.is_empty()).then(|| of_one(followers.len()));
-        let cpu = Cpu { leader_us: each(*leader), follower_us };
+        let cpu = Cpu { leader_us: each(*leader), follower_us, machine_us: each(used.machine) };
         Self { load, cpu: Some(cpu) }
     }
 }

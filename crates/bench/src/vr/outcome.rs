@@ -1,6 +1,6 @@
 //! Everything that a run found out, and the ratios that are quoted of it. docs/benchmarks.md lists their names.
 
-use super::spec::{Case, Mode, Peer, Subject};
+use super::spec::{Case, Mode, Offload, Peer, Subject};
 use super::window::Load;
 use crate::experiment::{self, Sample};
 use crate::histogram::{Latencies, Quantiles};
@@ -8,7 +8,7 @@ use crate::report::{Machine, Report};
 use crate::statistics::Summary;
 use crate::units::ByteSize;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a run found out.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Cpu {
     pub(super) leader_us: f64,
     /// Of one of the others, on average; none without others.
     pub(super) follower_us: Option<f64>,
+    /// Of the whole machine: clients, members, and the kernel's work on packets, whomever that is charged to.
+    pub(super) machine_us: f64,
 }
 
 /// What the deaths of leaders cost.
@@ -90,6 +92,8 @@ pub struct LoadEntry {
     pub leader_cpu_us_per_operation: Option<f64>,
     /// The same of one follower, on average.
     pub follower_cpu_us_per_operation: Option<f64>,
+    /// The same of the whole machine, clients and the kernel's work on packets included.
+    pub machine_cpu_us_per_operation: Option<f64>,
 }
 
 /// What the deaths of leaders cost.
@@ -181,6 +185,9 @@ impl Outcome {
             self.quote_one(etcd, case, p50, &format!("vr_over_etcd_{name}_p50"));
             self.quote_one(etcd, case, p99, &format!("vr_over_etcd_{name}_p99"));
         }
+        for offload in [Offload::FanOut, Offload::EarlyAck, Offload::Quorum, Offload::All] {
+            self.quote_offload(offload);
+        }
         if let Some(case) = self.headline() {
             self.quote_one(Subject::Peer(Peer::Etcd), case, rate, "vr_over_etcd_durable_put_rate");
         }
@@ -192,6 +199,62 @@ impl Outcome {
         if let Some(ratio) = experiment::ratio(&self.samples, (ours, other), case, metric) {
             self.ratios.insert(name.to_owned(), ratio);
         }
+    }
+
+    /// Adds what programs in the kernel bring, for each size of a volatile group: as the publication does, the best rate of any number of
+    /// clients, latencies of the fewest clients, and processor time of the most.
+    fn quote_offload(&mut self, offload: Offload) {
+        let place = |wanted| {
+            self.subjects.iter().position(|subject| *subject == Subject::Offloaded(wanted))
+        };
+        let (Some(with), Some(none)) = (place(offload), place(Offload::None)) else { return };
+        let mut quoted = Vec::new();
+        for members in self.cases.iter().map(|case| case.members).collect::<BTreeSet<_>>() {
+            let of = |case: &Case| case.members == members && case.mode == Mode::Volatile;
+            let cases = (0..self.cases.len()).filter(|place| of(&self.cases[*place]));
+            let mut cases: Vec<usize> = cases.collect();
+            cases.sort_by_key(|place| (self.cases[*place].clients, self.cases[*place].value));
+            let (Some(fewest), Some(most)) = (cases.first(), cases.last()) else { continue };
+            let (name, ratio) = (offload.name(), |one, other, case, metric: Metric| {
+                experiment::ratio(&self.samples, (one, other), case, metric)
+            });
+            quoted.push((
+                format!("vr_{name}_over_none_n{members}_throughput"),
+                self.best_ratio((with, none), &cases),
+            ));
+            quoted.push((
+                format!("vr_none_over_{name}_n{members}_p50"),
+                ratio(none, with, *fewest, p50),
+            ));
+            quoted.push((
+                format!("vr_none_over_{name}_n{members}_p99"),
+                ratio(none, with, *fewest, p99),
+            ));
+            for (who, metric) in [
+                ("leader", leader_cpu as Metric),
+                ("follower", follower_cpu),
+                ("machine", machine_cpu),
+            ] {
+                let name = format!("vr_none_over_{name}_n{members}_{who}_cpu");
+                quoted.push((name, ratio(none, with, *most, metric)));
+            }
+        }
+        self.ratios.extend(quoted.into_iter().filter_map(|(name, ratio)| Some((name, ratio?))));
+    }
+
+    /// The ratios, round by round, of the best rates of two subjects under any of these cases.
+    fn best_ratio(&self, (one, other): (usize, usize), cases: &[usize]) -> Option<Summary> {
+        let rounds = self.samples.iter().map(|sample| sample.trial.round).max()? + 1;
+        let best = |subject: usize, round: usize| {
+            let of = |sample: &&Sample<Measured>| {
+                let trial = sample.trial;
+                (trial.subject, trial.round) == (subject, round) && cases.contains(&trial.case)
+            };
+            let rates = self.samples.iter().filter(of).map(|it| it.measured.load.rate_per_second);
+            rates.max_by(f64::total_cmp)
+        };
+        let ratios = (0..rounds).map(|round| Some(best(one, round)? / best(other, round)?));
+        Summary::of(&ratios.collect::<Option<Vec<f64>>>()?)
     }
 
     /// The case that one figure stands for: the smallest durable group of several, the smallest values, the most
@@ -222,6 +285,7 @@ impl Outcome {
             unsent: load.unsent,
             leader_cpu_us_per_operation: cpu.map(|cpu| cpu.leader_us),
             follower_cpu_us_per_operation: cpu.and_then(|cpu| cpu.follower_us),
+            machine_cpu_us_per_operation: cpu.map(|cpu| cpu.machine_us),
         }
     }
 }
@@ -240,6 +304,21 @@ impl Failover {
 /// Operations each second.
 pub(super) fn rate(measured: &Measured) -> Option<f64> {
     Some(measured.load.rate_per_second)
+}
+
+/// The leader's processor time for each operation, in microseconds.
+pub(super) fn leader_cpu(measured: &Measured) -> Option<f64> {
+    Some(measured.cpu?.leader_us)
+}
+
+/// The same of one follower.
+pub(super) fn follower_cpu(measured: &Measured) -> Option<f64> {
+    measured.cpu?.follower_us
+}
+
+/// The same of the whole machine.
+pub(super) fn machine_cpu(measured: &Measured) -> Option<f64> {
+    Some(measured.cpu?.machine_us)
 }
 
 /// The median latency in microseconds.

@@ -1,6 +1,8 @@
 //! The results of a run for people: tables for the terminal, and a page with plots.
 
-use super::outcome::{Measured, Metric, Outcome, p50, p99, rate};
+use super::outcome::{
+    Measured, Metric, Outcome, follower_cpu, leader_cpu, machine_cpu, p50, p99, rate,
+};
 use super::spec::Subject;
 use crate::experiment;
 use crate::histogram::Latencies;
@@ -14,7 +16,12 @@ impl Findings for Outcome {
     type Entry = super::Entry;
 
     fn table(&self) -> String {
-        let tables = [Some(load_table(self)), failover_table(self), Table::of_ratios(&self.ratios)];
+        let tables = [
+            Some(load_table(self)),
+            failover_table(self),
+            published_table(self),
+            Table::of_ratios(&self.ratios),
+        ];
         let texts: Vec<String> = tables.iter().flatten().map(Table::text).collect();
         texts.join("\n")
     }
@@ -31,6 +38,14 @@ impl Findings for Outcome {
         }
         if let Some(table) = Table::of_ratios(&self.ratios) {
             page.heading("Ratios");
+            page.table(&table);
+        }
+        if let Some(table) = published_table(self) {
+            page.heading("Beside the publication");
+            page.paragraph(
+                "Electrode (NSDI 2023), with real network cards and ten cores for each replica; this run has what is said above, and \
+                 virtual links, which copy each frame that is made into several.",
+            );
             page.table(&table);
         }
         page.heading("Under load");
@@ -52,6 +67,38 @@ impl Findings for Outcome {
     }
 }
 
+/// What the publication gained with all programs (table 2 and figure 5 there), by members: throughput over, and median and 99th
+/// percentile under, the same without.
+const PUBLISHED: [(usize, [f64; 3]); 3] =
+    [(3, [1.349, 0.875, 0.882]), (5, [2.048, 0.800, 0.753]), (7, [2.284, 0.744, 0.583])];
+
+/// All programs over none, beside what the publication says.
+fn published_table(outcome: &Outcome) -> Option<Table> {
+    let mut table = Table::new(["members", "all over none", "here", "min..max", "published"]);
+    for (members, [throughput, median, tail]) in PUBLISHED {
+        let rows = [
+            (format!("vr_all_over_none_n{members}_throughput"), "throughput", throughput, false),
+            (format!("vr_none_over_all_n{members}_p50"), "median latency", median, true),
+            (format!("vr_none_over_all_n{members}_p99"), "99th percentile", tail, true),
+        ];
+        for (ratio, what, published, is_inverse) in rows {
+            let Some(found) = outcome.ratios.get(&ratio) else { continue };
+            let (here, min, max) = match is_inverse {
+                false => (found.median, found.min, found.max),
+                true => (1.0 / found.median, 1.0 / found.max, 1.0 / found.min),
+            };
+            table.row(vec![
+                members.to_string(),
+                what.to_owned(),
+                format!("{here:.2}"),
+                format!("{min:.2}..{max:.2}"),
+                format!("{published:.2}"),
+            ]);
+        }
+    }
+    table.has_rows().then_some(table)
+}
+
 /// One line for each case and subject, medians over the rounds.
 fn load_table(outcome: &Outcome) -> Table {
     let mut table = Table::new([
@@ -63,6 +110,7 @@ fn load_table(outcome: &Outcome) -> Table {
         "p99 µs",
         "leader CPU µs/operation",
         "follower CPU µs/operation",
+        "machine CPU µs/operation",
         "failed",
     ]);
     for (case, name) in outcome.cases.iter().enumerate() {
@@ -82,6 +130,7 @@ fn load_table(outcome: &Outcome) -> Table {
                 median(p99, 1),
                 median(leader_cpu, 2),
                 median(follower_cpu, 2),
+                median(machine_cpu, 2),
                 failures.to_string(),
             ]);
         }
@@ -161,12 +210,4 @@ fn samples(outcome: &Outcome, subject: usize, case: usize) -> impl Iterator<Item
     let all: std::slice::Iter<'_, experiment::Sample<Measured>> = outcome.samples.iter();
     all.filter(move |sample| (sample.trial.subject, sample.trial.case) == (subject, case))
         .map(|sample| &sample.measured)
-}
-
-fn leader_cpu(measured: &Measured) -> Option<f64> {
-    Some(measured.cpu?.leader_us)
-}
-
-fn follower_cpu(measured: &Measured) -> Option<f64> {
-    measured.cpu?.follower_us
 }

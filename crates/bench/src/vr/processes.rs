@@ -129,18 +129,30 @@ pub(super) fn free_tcp(count: usize) -> io::Result<Vec<SocketAddr>> {
 
 /// The first value of a metric that begins with `name`, of a process that tells Prometheus.
 pub(super) fn metric(address: SocketAddr, name: &str) -> io::Result<f64> {
+    let answer = ask(address)?;
+    let found = values(&answer, name).next();
+    found.ok_or_else(|| io::Error::other(format!("{address} tells no {name}")))
+}
+
+/// All of its values.
+pub(super) fn metrics(address: SocketAddr, name: &str) -> io::Result<Vec<f64>> {
+    Ok(values(&ask(address)?, name).collect())
+}
+
+fn ask(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    value(&answer, name).ok_or_else(|| io::Error::other(format!("{address} tells no {name}")))
+    Ok(answer)
 }
 
-fn value(text: &str, name: &str) -> Option<f64> {
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    line.rsplit_once(' ')?.1.parse().ok()
+fn values<'a>(text: &'a str, name: &str) -> impl Iterator<Item = f64> + use<'a> {
+    let name = name.to_owned();
+    let lines = text.lines().filter(move |line| line.starts_with(&name));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
 }
 
 #[cfg(test)]
@@ -150,9 +162,9 @@ mod tests {
     #[test]
     fn a_metric_is_found_with_and_without_labels() {
         let text = "# HELP leads x\nashlar_leads{group=\"1\"} 1\netcd_leader 0\n";
-        assert_eq!(value(text, "ashlar_leads"), Some(1.0));
-        assert_eq!(value(text, "etcd_leader"), Some(0.0));
-        assert_eq!(value(text, "other"), None);
+        assert_eq!(values(text, "ashlar_leads").next(), Some(1.0));
+        assert_eq!(values(text, "etcd_leader").next(), Some(0.0));
+        assert_eq!(values(text, "other").next(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::comparison::{ComparisonError, has_repeats, refuse};
 use crate::experiment::ROUNDS_MAX;
 use crate::load::Arrival;
 use crate::units::ByteSize;
+use ashlar_lab::LabName;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -38,11 +39,28 @@ pub enum Peer {
     Etcd,
 }
 
+/// What programs in the kernel do for a group that is measured in a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// Nothing.
+    None,
+    /// They copy what the leader sends.
+    FanOut,
+    /// They acknowledge for backups.
+    EarlyAck,
+    /// They count acknowledgements for the leader.
+    Quorum,
+    /// All of it; in durable mode, what is possible there.
+    All,
+}
+
 /// What is measured in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A group of `ashlar node` processes.
     Vr,
+    /// The same in a lab, with programs in the kernel or without.
+    Offloaded(Offload),
     /// A datagram to another thread and back, without anything else.
     Udp,
     /// The datagrams of one operation between bare sockets: what the network costs a lone client at least.
@@ -92,6 +110,12 @@ pub struct VrSpec {
     pub warm_up: Duration,
     /// Length of each measured window.
     pub window: Duration,
+    /// What programs do: with any of it, groups are measured in a lab, and nothing else is.
+    pub offloads: Vec<Offload>,
+    /// The lab's name.
+    pub lab: LabName,
+    /// Entries that share a message, at most; none for the nodes' default.
+    pub batch: Option<usize>,
     /// How often the leader of a group of each size and mode is killed to see what that costs its clients.
     pub kills: usize,
 }
@@ -103,6 +127,42 @@ impl Mode {
             Self::Volatile => "volatile",
             Self::Durable => "durable",
         }
+    }
+}
+
+impl Offload {
+    /// Its name on the command line and in names of ratios.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::FanOut => "fanout",
+            Self::EarlyAck => "early-ack",
+            Self::Quorum => "quorum",
+            Self::All => "all",
+        }
+    }
+
+    /// As a configuration lists it for a group of this mode.
+    pub(super) fn names(self, mode: Mode) -> &'static [&'static str] {
+        match (self, mode) {
+            (Self::None, _) => &[],
+            (Self::FanOut, _) => &["fanout"],
+            (Self::EarlyAck, _) => &["early-ack"],
+            (Self::Quorum, _) => &["quorum"],
+            (Self::All, Mode::Volatile) => &["fanout", "early-ack", "quorum"],
+            (Self::All, Mode::Durable) => &["fanout", "quorum"],
+        }
+    }
+}
+
+impl FromStr for Offload {
+    type Err = NotOneOf;
+
+    fn from_str(text: &str) -> Result<Self, NotOneOf> {
+        let all = [Self::None, Self::FanOut, Self::EarlyAck, Self::Quorum, Self::All];
+        let choices = "none, fanout, early-ack, quorum or all";
+        let found = all.into_iter().find(|offload| offload.name() == text);
+        found.ok_or_else(|| NotOneOf { text: text.to_owned(), choices })
     }
 }
 
@@ -142,6 +202,11 @@ impl Subject {
     pub fn name(self) -> &'static str {
         match self {
             Self::Vr => "vr",
+            Self::Offloaded(Offload::None) => "vr_none",
+            Self::Offloaded(Offload::FanOut) => "vr_fanout",
+            Self::Offloaded(Offload::EarlyAck) => "vr_early-ack",
+            Self::Offloaded(Offload::Quorum) => "vr_quorum",
+            Self::Offloaded(Offload::All) => "vr_all",
             Self::Udp => "udp",
             Self::Exchange => "exchange",
             Self::Sync => "sync",
@@ -161,6 +226,9 @@ impl fmt::Display for Case {
 impl VrSpec {
     /// Ours, what bounds it, and the peers.
     pub(super) fn subjects(&self) -> Vec<Subject> {
+        if !self.offloads.is_empty() {
+            return self.offloads.iter().copied().map(Subject::Offloaded).collect();
+        }
         let peers = self.peers.iter().copied().map(Subject::Peer);
         let bounds = [Subject::Udp, Subject::Exchange, Subject::Sync];
         [Subject::Vr].into_iter().chain(bounds).chain(peers).collect()
@@ -171,6 +239,8 @@ impl VrSpec {
         let is_closed = self.arrival == Arrival::Closed;
         match subject {
             Subject::Vr => true,
+            Subject::Offloaded(Offload::EarlyAck) => case.mode == Mode::Volatile,
+            Subject::Offloaded(_) => case.members > 1,
             Subject::Udp | Subject::Exchange => {
                 let fits = case.value.bytes() <= DATAGRAM_VALUE_BYTES_MAX;
                 case.mode == Mode::Volatile && case.clients == 1 && is_closed && fits
@@ -203,6 +273,15 @@ impl VrSpec {
         if most(&values) * most(&clients) > OPEN_BYTES_MAX {
             let most = ByteSize(OPEN_BYTES_MAX);
             return refuse("values", format!("with so many clients, at most {most} together"));
+        }
+        if !self.offloads.is_empty() && (!self.peers.is_empty() || self.kills > 0) {
+            return refuse("offload", "groups in a lab are compared with each other only");
+        }
+        if self.batch == Some(0) {
+            return refuse("batch", "a message has one entry at least");
+        }
+        if has_repeats(&self.offloads) {
+            return refuse("offload", "something is given twice");
         }
         if self.kills > KILLS_MAX {
             return refuse("kills", format!("at most {KILLS_MAX}"));

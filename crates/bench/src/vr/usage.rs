@@ -11,7 +11,15 @@ const TIMES: [usize; 2] = [11, 12];
 
 /// Reads processor times at both ends of a window, whatever the generator does meanwhile.
 pub(super) struct Meter {
-    reader: JoinHandle<io::Result<Vec<Duration>>>,
+    reader: JoinHandle<io::Result<Used>>,
+}
+
+/// Processor time that was used within a window.
+pub(super) struct Used {
+    /// By each process that was asked about.
+    pub(super) processes: Vec<Duration>,
+    /// By everything on the machine: the kernel charges its work on packets to whomever it interrupts.
+    pub(super) machine: Duration,
 }
 
 impl Meter {
@@ -19,16 +27,18 @@ impl Meter {
     pub(super) fn start(processes: Vec<u32>, opens: Instant, closes: Instant) -> Self {
         let reader = thread::spawn(move || {
             sleep_until(opens);
-            let before = processor_times(&processes)?;
+            let before = (processor_times(&processes)?, machine_time()?);
             sleep_until(closes);
-            let after = processor_times(&processes)?;
-            Ok(after.into_iter().zip(before).map(|(after, before)| after - before).collect())
+            let after = (processor_times(&processes)?, machine_time()?);
+            let each = after.0.into_iter().zip(before.0);
+            let processes = each.map(|(after, before)| after - before).collect();
+            Ok(Used { processes, machine: after.1.saturating_sub(before.1) })
         });
         Self { reader }
     }
 
     /// What each process has used within the window.
-    pub(super) fn used(self) -> io::Result<Vec<Duration>> {
+    pub(super) fn used(self) -> io::Result<Used> {
         self.reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
@@ -48,6 +58,26 @@ fn processor_time(process: u32) -> io::Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
 }
 
+/// What all processors together have used since the machine began, idle time left out.
+fn machine_time() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks = busy_ticks(&text).ok_or_else(|| io::Error::other("/proc/stat has no times"))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+}
+
+/// The first line of /proc/stat without idle time and waiting for disks, nor what is part of the others (guests).
+fn busy_ticks(text: &str) -> Option<u64> {
+    const USER_TO_SYSTEM: usize = 3;
+    const IDLE_AND_WAITING: usize = 2;
+    const INTERRUPTS_AND_STOLEN: usize = 3;
+    let fields = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let values: Option<Vec<u64>> = fields.map(|field| field.parse().ok()).collect();
+    let values = values?;
+    let rest = values.get(USER_TO_SYSTEM + IDLE_AND_WAITING..)?;
+    let busy = values.iter().take(USER_TO_SYSTEM).chain(rest.iter().take(INTERRUPTS_AND_STOLEN));
+    Some(busy.sum())
+}
+
 /// User and system time in the text of `/proc/PID/stat`, in ticks of the clock.
 fn ticks(text: &str) -> Option<u64> {
     // The name may contain anything, so what counts comes behind its last parenthesis.
@@ -58,6 +88,13 @@ fn ticks(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_is_busy_when_it_is_not_idle() {
+        let text = "cpu  1 2 3 1000 500 4 5 6 7 8\ncpu0 1 2 3\n";
+        assert_eq!(busy_ticks(text), Some(1 + 2 + 3 + 4 + 5 + 6));
+        assert_eq!(busy_ticks("intr 5"), None);
+    }
 
     #[test]
     fn both_times_are_added_whatever_the_name() {

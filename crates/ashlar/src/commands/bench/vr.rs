@@ -5,7 +5,8 @@ use super::shared::{OutputArgs, Watch};
 use anyhow::Context;
 use ashlar_bench::load::Arrival;
 use ashlar_bench::units::ByteSize;
-use ashlar_bench::vr::{self, Mode, Peer, VrSpec};
+use ashlar_bench::vr::{self, Mode, Offload, Peer, VrSpec};
+use ashlar_lab::LabName;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
   ashlar bench vr --peer etcd --json result.json --report report/
   ashlar bench vr --members 3,5,7 --clients 1,4,16,64,256 --values 64B,1KiB,4KiB
   ashlar bench vr --modes volatile --clients 64 --rate 20000
+  ashlar bench vr --offload none,fanout,early-ack,quorum,all --modes volatile --members 3,5,7 --clients 2,8,32 --batch 1
 
 Members are processes on this machine's loopback; root is not needed. Durable groups write to the \
 disk of --directory: name one that is a disk, not memory. With --rate, only groups and --peer are \
@@ -38,6 +40,15 @@ pub(super) struct Args {
     /// Also measure this store in durable mode: etcd
     #[arg(long, value_name = "NAME")]
     peer: Vec<Peer>,
+    /// Measure groups in a lab with this done by programs in the kernel: none, fanout, early-ack, quorum, all (root)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    offload: Vec<Offload>,
+    /// Entries that share a message, at most; 1 for one message an operation, as publications measure
+    #[arg(long, value_name = "ENTRIES")]
+    batch: Option<usize>,
+    /// The lab's name, if `bench` is taken
+    #[arg(long, default_value = "bench")]
+    lab_name: LabName,
     /// Rounds; in each, every subject is measured under every case
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -91,5 +102,8 @@ fn specification(args: &Args, executable: PathBuf) -> VrSpec {
         warm_up: args.warm_up_seconds,
         window: args.seconds,
         kills: args.kills,
+        offloads: args.offload.clone(),
+        lab: args.lab_name.clone(),
+        batch: args.batch,
     }
 }
