@@ -48,6 +48,17 @@ pub unsafe fn set_bits(word: *mut u64, bits: u64) {
     unsafe { atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(word, bits) };
 }
 
+/// Adds to a word.
+///
+/// # Safety
+///
+/// As for [`exchange`].
+#[inline(always)]
+pub unsafe fn add(word: *mut u64, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(word, value) };
+}
+
 /// Takes a lock; false if it was not to be had, which is known at once if user space holds it: that may take long. Whoever takes it
 /// must release it: a program always runs to its end, so it never leaves a lock behind.
 ///

@@ -21,8 +21,10 @@ const NOBODY_PLACE: usize = 4;
 /// Only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Not all have the same port.
 fn address(host: Host) -> SocketAddrV4 {
-    SocketAddrV4::new(host.ipv4(), PORT)
+    let port = if host == Host::Owner { PORT + 1 } else { PORT };
+    SocketAddrV4::new(host.ipv4(), port)
 }
 
 /// Members of a group, the first of which leads and has the programs.

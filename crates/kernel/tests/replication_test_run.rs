@@ -4,8 +4,8 @@
 mod support;
 
 use ashlar_fastpath::replication::{
-    Acknowledged, Control, Counter, Counters, LOCK_FREE, LOCK_KERNEL, LOCK_OWNER, MODE_FOLLOW,
-    MODE_LEAD, MODE_OFF, NO_PLACE, SCHEMA_VERSION, SLOTS, kind, member_bits,
+    Acknowledged, Control, Counter, Counters, FOLLOWED, LOCK_FREE, LOCK_KERNEL, LOCK_OWNER,
+    MODE_FOLLOW, MODE_LEAD, MODE_OFF, NO_PLACE, SCHEMA_VERSION, SLOTS, kind, member_bits,
 };
 use ashlar_kernel::replication::now_ns;
 use ashlar_kernel::testing::ledger;
@@ -99,6 +99,7 @@ impl Source {
         };
         let mut header = header(kind, self.one_of(&[3, 3, 3, 4]), op, self.0.random());
         let claimed = self.0.random_range(0..MEMBERS + 1);
+        header.detail = self.one_of(&[0, 0, FOLLOWED, 2]);
         header.sender = if self.rarely() { self.one_of(&[NO_PLACE, 7, 8]) } else { claimed };
         if self.rarely() {
             header.group = 6.into();

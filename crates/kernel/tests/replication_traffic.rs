@@ -255,6 +255,9 @@ fn acknowledgements_are_counted_up_to_a_quorum() {
     };
     lead(&mut group, 1);
     assert_eq!(group.acknowledged(RIGHT_PLACE), None);
+    // A process that is awake looks for itself.
+    send(&prepare_ok(VIEW, RIGHT_PLACE, 3));
+    assert!(group.fall_asleep());
     passed(&prepare_ok(VIEW, RIGHT_PLACE, 4));
     assert_eq!(group.acknowledged(RIGHT_PLACE), Some((4, digest(4))));
     // Dropped: what comes next is the first to arrive.
@@ -275,7 +278,7 @@ fn acknowledgements_are_counted_up_to_a_quorum() {
     for (counter, expected) in [
         (Counter::OkSignalled, 1),
         (Counter::OkKnown, 2),
-        (Counter::OkNoted, 2),
+        (Counter::OkNoted, 3),
         (Counter::OkOtherView, 1),
         (Counter::OkNotMember, 1),
         (Counter::OkDamaged, 1),
@@ -347,8 +350,9 @@ fn fencing_ends_what_programs_that_are_attached_decide() {
     assert!(error.to_string().ends_with("cannot open the memory"), "{error}");
 }
 
-const ROUNDS: u32 = 3_000;
-const LOOKS: u32 = 50;
+const ROUNDS: u32 = 500;
+/// Long enough that frames come meanwhile, also where both threads share a processor.
+const LOOKS: u32 = 1_000;
 
 /// Sends entries without a pause, from behind the last that were acknowledged on.
 fn stream(socket: &UdpSocket, stop: &AtomicBool) {
@@ -365,6 +369,15 @@ fn stream(socket: &UdpSocket, stop: &AtomicBool) {
     }
 }
 
+/// Ends the stream, also when a test fails, which would wait for it.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn the_log_stands_still_while_its_process_holds_the_lock() {
     if !ledger("the_log_stands_still_while_its_process_holds_the_lock", &requirements()) {
@@ -376,8 +389,10 @@ fn the_log_stands_still_while_its_process_holds_the_lock() {
     let (mut last, mut moves, mut taken, mut frames) = (0, 0, Vec::new(), 0);
     thread::scope(|scope| {
         scope.spawn(|| stream(&hosts.left, &stop));
+        let _stop = Stop(&stop);
         let mut rounds = 0;
-        while rounds < ROUNDS || moves < 500 {
+        // Hundreds of rounds may pass on a busy machine before they meet.
+        while rounds < ROUNDS || moves < 100 || count(&programs, Counter::Busy) == 0 {
             rounds += 1;
             group.lock();
             let tail = group.tail();
@@ -394,7 +409,5 @@ fn the_log_stands_still_while_its_process_holds_the_lock() {
             }
             thread::yield_now();
         }
-        stop.store(true, Ordering::Relaxed);
     });
-    assert!(count(&programs, Counter::Busy) > 0, "they met");
 }

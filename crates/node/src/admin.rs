@@ -1,4 +1,4 @@
-//! The admin listener: is the process alive, is it ready, what does it count.
+//! The admin listener: is the process alive, is it ready, what does it count; and what programs in the kernel do for replicas.
 
 use crate::metrics::{self, Registry};
 use crate::replication::Offloads;
@@ -92,7 +92,7 @@ async fn offloads(State(admin): State<Arc<Admin>>) -> Response {
     Json(all.collect::<Vec<_>>()).into_response()
 }
 
-/// Has programs in the kernel do what the body says, as `ashlar bench vr --offload` takes it, for the group's replica.
+/// Has programs in the kernel do what the body says for the group's replica: names with commas, none, or all.
 async fn switch_offload(
     State(admin): State<Arc<Admin>>,
     Path(group): Path<u32>,

@@ -18,6 +18,7 @@ use ashlar_vr::{Mode, Service, Write, kv::KeyValue};
 use metrics::Metrics;
 use std::{
     io,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Arc, Weak},
 };
@@ -136,15 +137,17 @@ pub(crate) fn start(
 fn offload(config: &Config, role: &Replication) -> Option<OffloadConfig> {
     let data = config.data.as_deref().expect("the configuration was checked for it");
     let directory = data.join("replication");
-    // One that cannot be resolved names the node as well, as long as it is asked for in the same way.
-    let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
-    let name = format!("ashlar-{:016x}", cluster_number(&real.to_string_lossy()));
+    // The directory itself names the node, and not its path: containers may have the same ones. Without one, the journals are missed.
+    let identity = directory.metadata().map(|it| (it.dev(), it.ino())).unwrap_or_default();
+    let (identity, listen) = (format!("{identity:?}"), role.listen);
+    let name = format!("ashlar-{:016x}", cluster_number(&format!("{identity} {listen}")));
     // One that cannot be found out is missed only by who uses programs.
     let found = interface_of(role.listen.ip()).ok().flatten();
     let is_ethernet = |interface: &Interface| interface.hardware_address != [0; 6];
     let found = found.filter(is_ethernet).map(|interface| interface.name);
     Some(OffloadConfig {
         interface: role.interface.clone().or(found),
+        xdp: role.xdp,
         pin: role.programs.join(name),
         marker: directory.join("programs"),
     })

@@ -24,8 +24,10 @@ pub(crate) enum Call {
         offload: Offload,
         /// The memory that they share with it, if it has none yet.
         shared: Option<Shared>,
-        /// Hears when that is so.
-        done: SyncSender<()>,
+        /// The socket sends datagrams one by one from now on, and not as trains.
+        is_single: bool,
+        /// Hears when that is done, and whether it is so.
+        done: SyncSender<bool>,
     },
 }
 

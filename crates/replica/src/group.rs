@@ -1,12 +1,15 @@
 //! One group's replica at its node.
 
 use crate::{
-    Beginning, GroupConfig, GroupStats, Offload, Role, io::Io, node::StartError, offload::Shared,
+    Beginning, GroupConfig, GroupStats, Offload, Role,
+    io::Io,
+    node::StartError,
+    offload::{Shared, near},
     writer::Writer,
 };
 use ashlar_vr::{
-    Accelerated, ClientId, Configuration, Members, Output, ReadId, Replica, Service, Start, Status,
-    View,
+    Accelerated, ClientId, Configuration, MEMBERS_MAX, Members, Output, ReadId, Replica, Service,
+    Start, Status, View,
 };
 use ashlar_wire::replication::{Epoch, Found, Frame, Read, Scope};
 use foldhash::{HashMap, HashMapExt};
@@ -16,7 +19,7 @@ use std::{net::SocketAddr, sync::Arc};
 const CLIENTS_MAX: usize = 1 << 17;
 
 /// So long a member that programs could make no copies for is sent to one by one, in microseconds.
-const UNREACHED_US: u64 = 100_000;
+const UNREACHED_US: u64 = 1_000_000;
 
 type BoxedService = Box<dyn Service + Send>;
 
@@ -28,6 +31,8 @@ pub(crate) struct Group {
     replica: Accelerated<BoxedService, Shared>,
     /// Programs copy what it sends to several members.
     fans_out: bool,
+    /// The members that their copies reach, and of which epoch.
+    near: (Members, Option<u32>),
     /// Members that programs could make no copies for lately, and until when they are not asked to, in microseconds.
     unreached: (Members, u64),
     /// Where clients' last requests came from.
@@ -74,6 +79,7 @@ impl Group {
             address,
             replica: Accelerated::new(replica),
             fans_out: false,
+            near: (Members::NONE, None),
             unreached: (Members::NONE, 0),
             clients: HashMap::new(),
             reads: HashMap::new(),
@@ -160,7 +166,10 @@ impl Group {
 
     /// Has programs do what is asked for from now on. `shared` is the memory that they share with this replica, if it has none yet.
     pub(crate) fn switch(&mut self, now_us: u64, offload: Offload, shared: Option<Shared>) {
-        self.fans_out = offload.fan_out;
+        if self.is_failed {
+            return;
+        }
+        (self.fans_out, self.near.1) = (offload.fan_out, None);
         match shared {
             Some(shared) => self.replica.accelerate(shared, offload.allowed()),
             None => self.replica.allow(offload.allowed()),
@@ -170,27 +179,39 @@ impl Group {
         tracing::info!(group, %offload, "programs in the kernel do this for the replica");
     }
 
-    /// The members that programs have made no copies for since this was last asked: they are not asked to for a while.
-    pub(crate) fn take_unreached(&mut self, now_us: u64) -> Members {
-        let places = self.replica.fast_path_mut().map_or(0, Shared::take_unreached);
-        let places = (0..8).filter(|place| places >> place & 1 != 0);
+    /// The members that programs have made no copies for, of so many datagrams that were addressed to `carriers`: they are not asked to
+    /// for a while. A datagram that no program has seen did not leave: its carrier's Ethernet address is not known.
+    pub(crate) fn take_unreached(
+        &mut self,
+        now_us: u64,
+        datagrams: u64,
+        carriers: Members,
+    ) -> Members {
+        let Some(shared) = self.replica.fast_path_mut() else { return Members::NONE };
+        let (seen, places) = shared.take_fanned_out();
+        let places = (0..MEMBERS_MAX).filter(|place| places >> place & 1 != 0);
         let missed = places.fold(Members::NONE, Members::with);
-        if !missed.is_empty() {
+        let all_left = seen >= datagrams;
+        let away = if all_left { missed } else { carriers };
+        if !away.is_empty() {
             let (known, until_us) = self.unreached;
             let known = if now_us < until_us { known } else { Members::NONE };
-            self.unreached = (missed.iter().fold(known, Members::with), now_us + UNREACHED_US);
+            self.unreached = (away.iter().fold(known, Members::with), now_us + UNREACHED_US);
         }
-        missed
+        if all_left { missed } else { Members::first(MEMBERS_MAX) }
     }
 
-    /// Those of several members that programs make copies for: all of one address family, in the epoch that programs know.
-    fn copied(&self, now_us: u64, members: &Configuration, to: Members) -> Members {
+    /// Those of several members that programs make copies for: in the epoch that programs know.
+    fn copied(&mut self, now_us: u64, members: &Configuration, to: Members) -> Members {
+        if !self.fans_out || !self.replica.knows(members.epoch()) {
+            return Members::NONE;
+        }
+        if self.near.1 != Some(members.epoch()) {
+            self.near = (near(self.address, members.members()), Some(members.epoch()));
+        }
         let (unreached, until_us) = self.unreached;
         let is_away = |place: &usize| now_us < until_us && unreached.contains(*place);
-        let is_known = self.fans_out && self.replica.knows(members.epoch());
-        let copied = to
-            .iter()
-            .filter(|place| is_known && members.members()[*place].is_ipv4() && !is_away(place));
+        let copied = to.iter().filter(|place| self.near.0.contains(*place) && !is_away(place));
         let copied = copied.fold(Members::NONE, Members::with);
         // For one alone there is nothing to copy.
         if copied.len() > 1 { copied } else { Members::NONE }
@@ -228,7 +249,7 @@ impl Group {
         self.replica.poll_timeout().filter(|_| !self.is_failed)
     }
 
-    /// Does what there is to do. `place` is the group's place at its node.
+    /// Does what there is to do, and lets programs in again. `place` is the group's place at its node.
     pub(crate) fn drain(
         &mut self,
         now_us: u64,
@@ -241,6 +262,43 @@ impl Group {
         }
         let sender = self.replica.replica().configuration().place_of(self.address);
         self.tell_members(sender, io);
+        if self.stops(now_us) {
+            return;
+        }
+        self.perform(now_us, place, sender, io, writer.as_deref_mut());
+        self.replica.settle(now_us);
+        if self.stops(now_us) {
+            return;
+        }
+        // What programs had taken may leave something to be done.
+        self.perform(now_us, place, sender, io, writer);
+        self.note();
+    }
+
+    /// Stops the replica if its log differs from the leader's: it says nothing more.
+    fn stops(&mut self, now_us: u64) -> bool {
+        let Some(op) = self.replica.replica().divergence() else { return false };
+        let group = self.number();
+        tracing::error!(
+            group,
+            op,
+            "this log differs from the leader's, so one of their disks was changed: the replica stops"
+        );
+        self.note();
+        // From here on it shows that it has failed, whatever its replica would say.
+        self.fail(now_us);
+        true
+    }
+
+    /// Does what the replica wants done.
+    fn perform(
+        &mut self,
+        now_us: u64,
+        place: usize,
+        sender: Option<usize>,
+        io: &mut Io,
+        mut writer: Option<&mut Writer>,
+    ) {
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Send { to, message } => {
@@ -257,8 +315,8 @@ impl Group {
                 }
                 Output::Read { id, answer } => {
                     let (to, id) = self.reads.remove(&id).expect("a read is answered once");
-                    let found =
-                        Frame::Found(Found { id, view: self.replica.replica().view(), answer });
+                    let view = self.replica.replica().view();
+                    let found = Frame::Found(Found { id, view, answer });
                     io.send_packed(self.scope, sender, &found, to);
                 }
                 Output::Persist { number, write } => match &mut writer {
@@ -267,18 +325,6 @@ impl Group {
                     _ => self.handle_persisted(now_us, number),
                 },
             }
-        }
-        self.replica.settle(now_us);
-        self.note();
-        if let Some(op) = self.replica.replica().divergence() {
-            let group = self.number();
-            tracing::error!(
-                group,
-                op,
-                "this log differs from the leader's, so one of their disks was changed: the replica stops"
-            );
-            // From here on it shows that it has failed, whatever its replica would say.
-            self.fail(now_us);
         }
     }
 

@@ -112,31 +112,35 @@ impl Io {
         });
     }
 
-    /// Sends everything. `unreached` tells, for the place of a group, the members that programs have made no copies for: they are sent
-    /// to one by one.
-    pub(crate) fn flush(&mut self, mut unreached: impl FnMut(usize) -> Members) -> Sent {
+    /// Sends everything. `unreached` tells, for the place of a group, which members programs have made no copies for, of so many datagrams
+    /// that were addressed to these members: they are sent to one by one.
+    pub(crate) fn flush(
+        &mut self,
+        mut unreached: impl FnMut(usize, u64, Members) -> Members,
+    ) -> Sent {
         for open in &mut self.open {
             send_open(&mut self.udp, open);
         }
         let mut sent = self.udp.send();
-        let mut asked = None;
-        for FannedOut { group, members, to, bytes } in self.fanned_out.drain(..) {
-            let missed = match asked {
-                Some((of, missed)) if of == group => missed,
-                _ => unreached(group),
-            };
-            asked = Some((group, missed));
-            for place in to.iter().filter(|place| missed.contains(*place)) {
-                self.udp.queue(members.members()[place], bytes.clone());
+        for of_group in self.fanned_out.chunk_by(|one, next| one.group == next.group) {
+            let carriers = of_group.iter().filter_map(|fanned| fanned.to.iter().next());
+            let carriers = carriers.fold(Members::NONE, Members::with);
+            let missed = unreached(of_group[0].group, of_group.len() as u64, carriers);
+            for FannedOut { members, to, bytes, .. } in of_group {
+                // The kernel has the first one's, and sends it when it can.
+                for place in to.iter().skip(1).filter(|place| missed.contains(*place)) {
+                    self.udp.queue(members.members()[place], bytes.clone());
+                }
             }
         }
+        self.fanned_out.clear();
         sent += self.udp.flush();
         sent
     }
 
     /// The same where nothing is fanned out.
     pub(crate) fn flush_all(&mut self) -> Sent {
-        self.flush(|_| Members::NONE)
+        self.flush(|_, _, _| Members::NONE)
     }
 
     fn send_encoded(&mut self, to: &(impl Iterator<Item = SocketAddr> + Clone)) {

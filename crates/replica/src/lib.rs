@@ -26,6 +26,7 @@ mod timers;
 mod udp;
 mod writer;
 
+pub use ashlar_kernel::chaos::XdpMode;
 pub use ashlar_wire::replication::{HEADER_BYTES, cluster_number};
 pub use clients::{Clients, Done, Outcome};
 pub use config::{Beginning, GroupConfig, NodeConfig};

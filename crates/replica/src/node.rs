@@ -313,7 +313,8 @@ impl Loop {
                         Err(error) => tracing::error!(%error, "the bell of programs"),
                     }
                 }
-                Call::Switch { place, offload, shared, done } => {
+                Call::Switch { place, offload, shared, is_single, done } => {
+                    self.io.udp().send_single(is_single);
                     if self.bell.is_some() {
                         if shared.is_some() {
                             self.accelerated.push(place);
@@ -321,8 +322,8 @@ impl Loop {
                         self.groups[place].switch(now_us, offload, shared);
                         self.dirty.add(place);
                     }
-                    // Nobody waits when a node starts.
-                    let _ = done.send(());
+                    // Who asked waits for this, and may have given up.
+                    let _ = done.send(self.bell.is_some());
                 }
             }
         }
@@ -407,7 +408,9 @@ impl Loop {
             writer.hand_over();
         }
         let groups = &mut self.groups;
-        let sent = self.io.flush(|place| groups[place].take_unreached(now_us));
+        let sent = self.io.flush(|place, datagrams, carriers| {
+            groups[place].take_unreached(now_us, datagrams, carriers)
+        });
         self.stats.sent.fetch_add(sent.datagrams, Relaxed);
         self.stats.refused.fetch_add(sent.refused, Relaxed);
     }

@@ -1,20 +1,24 @@
 //! Programs in the kernel that decide for replicas: what they are given, and the memory that they share.
 
 use crate::clock::now_us;
-use ashlar_kernel::replication::{
-    Bell, Counters, Fenced, GroupKey, MEMBERS_MAX, Mode, Programs, Settings, SharedGroup, Terms,
-    fence,
+use ashlar_kernel::{
+    chaos::XdpMode,
+    replication::{
+        Bell, Counters, Fenced, GroupKey, MEMBERS_MAX, Mode, Programs, Settings, SharedGroup,
+        Terms, fence,
+    },
 };
-use ashlar_vr::{Allowed, Configuration, FastPath, Message, Share, Taken, View};
+use ashlar_vr::{Allowed, Configuration, FastPath, Members, Message, Share, Taken, View};
 use ashlar_wire::replication::{Frame, Scope, decode};
-use bytes::Bytes;
 use std::{
     ffi::OsStr,
     fmt, fs, io,
-    net::{SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     str::FromStr,
+    thread::sleep,
+    time::Duration,
 };
 
 /// How long programs go on when the replica's thread does not run, in microseconds: three heartbeats, which wake it.
@@ -44,9 +48,9 @@ impl Offload {
         ("quorum", Self { quorum: true, ..Self::NONE }),
     ];
 
-    /// Both.
+    /// What either has.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn with(self, other: Self) -> Self {
         Self {
             fan_out: self.fan_out || other.fan_out,
             early_acknowledgement: self.early_acknowledgement || other.early_acknowledgement,
@@ -56,7 +60,7 @@ impl Offload {
 
     /// The names of what it has.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let has = move |part: Self| self.and(part) == self;
+        let has = move |part: Self| self.with(part) == self;
         Self::NAMES.into_iter().filter(move |(_, part)| has(*part)).map(|(name, _)| name)
     }
 
@@ -101,7 +105,7 @@ impl FromStr for Offload {
             "all" => Ok(Self::ALL),
             names => names.split(',').try_fold(Self::NONE, |sum, name| {
                 let part = Self::of_name(name).ok_or_else(|| UnknownOffload(name.to_owned()))?;
-                Ok(sum.and(part))
+                Ok(sum.with(part))
             }),
         }
     }
@@ -112,6 +116,8 @@ impl FromStr for Offload {
 pub struct OffloadConfig {
     /// The interface that members are reached by, if there is one.
     pub interface: Option<String>,
+    /// How programs that see what comes in are attached; none for what suits the interface.
+    pub xdp: Option<XdpMode>,
     /// Where the programs' memory is pinned, on a file system of BPF, so that whoever starts after a process that was killed can shut its
     /// programs out.
     pub pin: PathBuf,
@@ -134,14 +140,14 @@ pub enum OffloadError {
     /// There is no such group, or programs were never to do anything for it.
     #[error("there is no group {0} here that programs may do anything for")]
     NoGroup(u32),
-    /// The node has stopped.
-    #[error("the node has stopped")]
+    /// The node has stopped, or cannot listen to programs.
+    #[error("the node's thread has stopped, or cannot listen to programs")]
     Stopped,
     /// The kernel does not take them.
     #[error(transparent)]
     Kernel(#[from] ashlar_kernel::Error),
     /// The file that says where they are cannot be written or read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be written or read", path.display())]
     Marker {
         /// The file.
         path: PathBuf,
@@ -168,8 +174,12 @@ pub(crate) struct Installed {
     /// None while this is dropped.
     programs: Option<Programs>,
     interface: String,
+    /// As it is to be.
+    xdp: Option<XdpMode>,
     marker: PathBuf,
-    receives: bool,
+    /// How programs that see what comes in are attached; none if they are not.
+    receives: Option<XdpMode>,
+    /// Whether those that see what leaves are.
     sends: bool,
 }
 
@@ -185,20 +195,27 @@ impl Installed {
         let marker = config.marker.clone();
         let written = fs::write(&marker, config.pin.as_os_str().as_bytes());
         written.map_err(|source| OffloadError::Marker { path: marker.clone(), source })?;
-        let programs = Programs::load(&Settings { own, groups, pin: config.pin.clone() })?;
+        let programs = Programs::load(&Settings { own, groups, pin: config.pin.clone() });
+        let programs = programs.inspect_err(|_| {
+            // There is nothing to shut out.
+            let _ = fs::remove_file(&marker);
+        })?;
         let programs = Some(programs);
-        Ok(Self { programs, interface, marker, receives: false, sends: false })
+        Ok(Self { programs, interface, xdp: config.xdp, marker, receives: None, sends: false })
     }
 
     /// Attaches what is needed for `offload`, which is that of all groups together, and detaches the rest.
     pub(crate) fn attach(&mut self, offload: Offload) -> Result<(), OffloadError> {
         let Some(programs) = &mut self.programs else { return Ok(()) };
-        if offload.receives() != self.receives {
-            match offload.receives() {
-                true => drop(programs.attach_xdp(&self.interface)?),
-                false => programs.detach_xdp(),
-            }
-            self.receives = offload.receives();
+        if offload.receives() != self.receives.is_some() {
+            self.receives = match (offload.receives(), self.xdp) {
+                (true, Some(mode)) => Some(programs.attach_xdp_in(&self.interface, mode)?),
+                (true, None) => Some(programs.attach_xdp(&self.interface)?),
+                (false, _) => {
+                    programs.detach_xdp();
+                    None
+                }
+            };
         }
         if offload.fan_out != self.sends {
             match offload.fan_out {
@@ -213,6 +230,12 @@ impl Installed {
     /// The memory of the group at a place among those that were given.
     pub(crate) fn group(&self, index: usize) -> SharedGroup {
         self.loaded().group(index)
+    }
+
+    /// Whether trains of datagrams come to members as trains: behind the driver, programs see each as one datagram, and leave it to the
+    /// replica. Members are taken to be attached alike.
+    pub(crate) fn sees_trains(&self) -> bool {
+        self.receives == Some(XdpMode::Generic)
     }
 
     /// What programs ring.
@@ -241,24 +264,50 @@ impl Drop for Installed {
 
 /// Shuts out the programs of a former process, if it left any: nothing that they would acknowledge from now on is here.
 pub(crate) fn shut_out_former(config: &OffloadConfig) -> Result<(), OffloadError> {
-    // Where it would have left them if it was configured as this one; the file tells if it was not.
-    shut_out(&config.pin)?;
     let marker = &config.marker;
     let failed = |source| OffloadError::Marker { path: marker.clone(), source };
-    match fs::read(marker) {
-        Ok(pin) => shut_out(Path::new(OsStr::from_bytes(&pin)))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let told = match fs::read(marker) {
+        Ok(pin) => Some(pin),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
+    };
+    // Where it would have left them if it was configured as this one. Who may not even look has never loaded any, unless the file says so.
+    let may_not_look = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let mut is_found = false;
+    if told.is_some() || !config.pin.symlink_metadata().is_err_and(|error| may_not_look(&error)) {
+        is_found |= shut_out(&config.pin)?;
+    }
+    let Some(told) = told else { return Ok(()) };
+    is_found |= shut_out(Path::new(OsStr::from_bytes(&told)))?;
+    if !is_found {
+        // It may be there where others look. Nobody extends a dead process's lease: its programs end by themselves.
+        sleep(Duration::from_micros(LEASE_US));
     }
     fs::remove_file(marker).map_err(failed)
 }
 
-fn shut_out(pin: &Path) -> Result<(), OffloadError> {
+/// True if there was something to shut out.
+fn shut_out(pin: &Path) -> Result<bool, OffloadError> {
     let Fenced { groups, lost_frames, .. } = fence(pin)?;
     if groups > 0 {
         tracing::info!(groups, ?lost_frames, "shut out the programs of a former process");
     }
-    Ok(())
+    Ok(groups > 0)
+}
+
+/// Which members are reached by the interface that has the own address, as far as the kernel says: programs send copies by that one
+/// only.
+pub(crate) fn near(own: SocketAddr, members: &[SocketAddr]) -> Members {
+    let is_near = |member: &SocketAddr| {
+        let route = || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(member)?;
+            socket.local_addr()
+        };
+        member.is_ipv4() && route().is_ok_and(|source: SocketAddr| source.ip() == own.ip())
+    };
+    let places = members.iter().enumerate().filter(|(_, member)| is_near(member));
+    places.fold(Members::NONE, |near, (place, _)| near.with(place))
 }
 
 fn ipv4(address: SocketAddr) -> Result<SocketAddrV4, OffloadError> {
@@ -272,18 +321,17 @@ fn ipv4(address: SocketAddr) -> Result<SocketAddrV4, OffloadError> {
 pub(crate) struct Shared {
     scope: Scope,
     group: SharedGroup,
-    /// A frame; kept for its room.
-    frame: Vec<u8>,
 }
 
 impl Shared {
     pub(crate) fn new(scope: Scope, group: SharedGroup) -> Self {
-        Self { scope, group, frame: Vec::new() }
+        Self { scope, group }
     }
 
-    /// The places that programs made no copies for since this was last asked.
-    pub(crate) fn take_unreached(&mut self) -> u8 {
-        self.group.take_unreached()
+    /// How many frames for several members programs have looked at since this was last asked, and the places that they made no copies
+    /// for.
+    pub(crate) fn take_fanned_out(&mut self) -> (u64, u8) {
+        (self.group.take_fanned_out(), self.group.take_unreached())
     }
 }
 
@@ -329,11 +377,11 @@ impl FastPath for Shared {
     }
 
     fn take(&mut self) -> Option<Taken> {
-        if !self.group.take(&mut self.frame) {
+        let mut frame = Vec::new();
+        if !self.group.take(&mut frame) {
             return None;
         }
-        let frame = Bytes::copy_from_slice(&self.frame);
-        match decode(self.scope.cluster, &frame) {
+        match decode(self.scope.cluster, &frame.into()) {
             Ok((_, _, Frame::Replica(Message::Prepare { commit, entries, .. }))) => {
                 Some(Taken::Prepare { commit, entries })
             }
@@ -347,5 +395,9 @@ impl FastPath for Shared {
 
     fn fall_asleep(&mut self) -> bool {
         self.group.fall_asleep()
+    }
+
+    fn wake_up(&mut self) {
+        self.group.wake_up();
     }
 }

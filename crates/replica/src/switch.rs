@@ -93,40 +93,27 @@ impl Switch {
         }
         let before = state.offload();
         let after = state.offload_with(at, offload);
-        let State { groups, installed } = &mut *state;
-        let is_new = installed.is_none();
-        if is_new {
-            let key = |group: &Switched| GroupKey {
-                cluster: group.scope.cluster,
-                group: group.scope.group.into(),
-            };
-            *installed = Some(Installed::new(config, self.own, groups.iter().map(key).collect())?);
-        }
-        let programs = installed.as_mut().expect("they have just been loaded");
+        let is_new = state.installed.is_none();
+        let programs = state.installed(config, self.own)?;
         // Attached before anybody relies on them, and detached when nobody does any more.
-        if let Err(error) = programs.attach(before.and(after)) {
-            let unchanged = programs.attach(before);
-            debug_assert!(unchanged.is_ok(), "detaching does not fail");
+        if let Err(error) = programs.attach(before.with(after)) {
+            programs.attach(before).expect("detaching does not fail");
             if is_new {
-                *installed = None;
+                state.installed = None;
             }
             return Err(error);
         }
         if is_new {
             caller.call(Call::Ring(programs.take_bell()));
         }
-        for (index, group) in groups.iter_mut().enumerate() {
-            let shared = is_new.then(|| Shared::new(group.scope, programs.group(index)));
-            if index == at {
-                group.offload = offload;
-            }
-            if index == at || is_new {
-                let (place, offload) = (group.place, group.offload);
-                let (done, is_done) = mpsc::sync_channel(1);
-                caller.call(Call::Switch { place, offload, shared, done });
-                is_done.recv().map_err(|_| OffloadError::Stopped)?;
-            }
+        let is_single = after.receives() && programs.sees_trains();
+        state.groups[at].offload = offload;
+        let told = state.tell(caller, is_new, at, is_single);
+        if told.is_err() {
+            state.groups[at].offload = Offload::NONE;
         }
+        told?;
+        let programs = state.installed.as_mut().expect("they are there");
         programs.attach(after)
     }
 
@@ -147,14 +134,56 @@ impl Switch {
 }
 
 impl State {
+    /// The programs, loaded if they were not.
+    fn installed(
+        &mut self,
+        config: &OffloadConfig,
+        own: SocketAddr,
+    ) -> Result<&mut Installed, OffloadError> {
+        if self.installed.is_none() {
+            let key = |group: &Switched| GroupKey {
+                cluster: group.scope.cluster,
+                group: group.scope.group.into(),
+            };
+            let keys = self.groups.iter().map(key).collect();
+            self.installed = Some(Installed::new(config, own, keys)?);
+        }
+        Ok(self.installed.as_mut().expect("they have just been loaded"))
+    }
+
+    /// Tells the node's thread what programs do for the group at a place; with new programs, all groups get memory to share with them.
+    fn tell(
+        &mut self,
+        caller: &Caller,
+        is_new: bool,
+        at: usize,
+        is_single: bool,
+    ) -> Result<(), OffloadError> {
+        let programs = self.installed.as_ref().expect("they are there");
+        for (index, group) in self.groups.iter().enumerate() {
+            if index != at && !is_new {
+                continue;
+            }
+            let shared = is_new.then(|| Shared::new(group.scope, programs.group(index)));
+            let (place, offload) = (group.place, group.offload);
+            let (done, is_done) = mpsc::sync_channel(1);
+            caller.call(Call::Switch { place, offload, shared, is_single, done });
+            let is_so = is_done.recv().map_err(|_| OffloadError::Stopped)?;
+            if !is_so {
+                return Err(OffloadError::Stopped);
+            }
+        }
+        Ok(())
+    }
+
     /// Of all groups together.
     fn offload(&self) -> Offload {
-        self.groups.iter().fold(Offload::NONE, |sum, group| sum.and(group.offload))
+        self.groups.iter().fold(Offload::NONE, |sum, group| sum.with(group.offload))
     }
 
     /// The same when one group has another one.
     fn offload_with(&self, at: usize, offload: Offload) -> Offload {
         let others = self.groups.iter().enumerate().filter(|(index, _)| *index != at);
-        others.fold(offload, |sum, (_, group)| sum.and(group.offload))
+        others.fold(offload, |sum, (_, group)| sum.with(group.offload))
     }
 }

@@ -111,6 +111,11 @@ impl Udp {
         self.outgoing.queue(to, mark, bytes);
     }
 
+    /// Sends datagrams one by one from now on, and not as trains; or as trains again, if the kernel takes any.
+    pub(crate) fn send_single(&mut self, is_single: bool) {
+        self.outgoing.send_single(is_single);
+    }
+
     /// Sends what was queued, and keeps the bytes. What the kernel does not take is dropped: networks do the same.
     pub(crate) fn send(&mut self) -> Sent {
         self.outgoing.flush(&self.bound.socket)

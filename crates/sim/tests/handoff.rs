@@ -58,7 +58,7 @@ sabotages! {
 fn clients_alone_would_notice() {
     let seen = [Sabotage::ForgetReceiveQueue, Sabotage::ForgetSendQueue, Sabotage::ForgetUnreadFin];
     for sabotage in seen {
-        let oracle = found(sabotage, Judge::Clients).expect("it is found");
+        let oracle = found(sabotage, Judge::Clients, 0).expect("it is found");
         let theirs = ["responses", "requests", "liveness", "undisturbed"];
         assert!(theirs.contains(&oracle), "{oracle}");
     }

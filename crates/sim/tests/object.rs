@@ -57,7 +57,7 @@ sabotages! {
 fn clients_alone_would_notice() {
     let unseen = [Sabotage::MarkAhead, Sabotage::StartUnsynced];
     for sabotage in Sabotage::ALL.into_iter().filter(|sabotage| !unseen.contains(sabotage)) {
-        let oracle = found(sabotage, Judge::Clients).expect("it is found");
+        let oracle = found(sabotage, Judge::Clients, 0).expect("it is found");
         assert!(["linearizable", "liveness", "stored-bodies"].contains(&oracle), "{oracle}");
     }
 }

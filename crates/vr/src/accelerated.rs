@@ -14,6 +14,8 @@ use bytes::Bytes;
 
 /// How long a backup leaves what programs have taken where it is, in microseconds: what comes together is executed together.
 const LOOK_US: u64 = 500;
+/// Messages that are put in at once while programs go on: whatever else comes waits for them.
+const TAKEN_MAX: usize = 256;
 /// How long nothing comes before a backup sleeps until it is woken, in microseconds.
 const IDLE_US: u64 = 2_000;
 /// How long a leader waits to be told that a quorum has more before it looks, in microseconds: a lost wake-up costs no more.
@@ -37,8 +39,12 @@ pub trait FastPath {
     /// How far the backup at `place` has acknowledged in the view that is shared, and the digest there.
     fn acknowledged(&mut self, place: usize) -> Option<(u64, u64)>;
 
-    /// Has the programs wake the replica's thread when they take something. False if they have by now.
+    /// Has the programs wake the replica's thread when they take something, or a quorum has more. False if they have taken something
+    /// by now; what backups have acknowledged is for the replica to look at, after this.
     fn fall_asleep(&mut self) -> bool;
+
+    /// Has them wake nobody: the replica will look.
+    fn wake_up(&mut self);
 }
 
 /// A message that programs have taken.
@@ -83,6 +89,8 @@ pub struct Accelerated<S, F> {
     look_us: Option<u64>,
     /// When they were last seen to have done something.
     busy_us: u64,
+    /// They had taken more than was put in at once.
+    has_more: bool,
 }
 
 impl<S: Service, F: FastPath> Accelerated<S, F> {
@@ -97,6 +105,7 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
             seen: Default::default(),
             look_us: None,
             busy_us: 0,
+            has_more: false,
         }
     }
 
@@ -120,11 +129,6 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
         self.epoch == Some(epoch)
     }
 
-    /// What programs may decide at the moment.
-    pub fn shared(&self) -> Share {
-        self.open.unwrap_or_default()
-    }
-
     /// Gives programs a memory to share that nobody uses yet, and has them do what is allowed from the next
     /// [`Accelerated::settle`] on.
     pub fn accelerate(&mut self, fast_path: F, allowed: Allowed) {
@@ -146,12 +150,15 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
         self.fast_path.take()
     }
 
-    /// Puts something into the replica that may change its view or its log.
-    pub fn input<R>(&mut self, now_us: u64, input: impl FnOnce(&mut Replica<S>) -> R) -> R {
+    /// Puts something into the replica that may change its view or its log; not if what programs have taken shows that it must stop: it
+    /// would speak without what they have acknowledged.
+    pub fn input(&mut self, now_us: u64, input: impl FnOnce(&mut Replica<S>)) {
         if matches!(self.open, Some(Share::Follow { .. })) {
             self.close(now_us);
         }
-        input(&mut self.replica)
+        if self.replica.divergence().is_none() {
+            input(&mut self.replica);
+        }
     }
 
     /// A client asks for something. What a leader makes of it, programs need not know; others only answer.
@@ -190,8 +197,13 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
     /// Looks at what programs have done, without shutting them out.
     pub fn look(&mut self, now_us: u64) {
         match self.open {
-            Some(Share::Follow { .. }) => self.take_all(now_us),
-            Some(Share::Lead { view, place, .. }) => self.count(now_us, view, place),
+            Some(Share::Follow { .. }) => self.has_more = !self.take(now_us, TAKEN_MAX),
+            Some(Share::Lead { view, place, .. }) => {
+                if let Some(fast_path) = &mut self.fast_path {
+                    fast_path.wake_up();
+                }
+                self.count(now_us, view, place);
+            }
             Some(Share::Nothing) | None => {}
         }
     }
@@ -227,10 +239,18 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
     fn next_look(&mut self, now_us: u64) -> Option<u64> {
         match self.open? {
             Share::Nothing => None,
-            Share::Lead { .. } => {
-                let waits = self.replica.commit() < self.replica.log().head_op();
-                waits.then_some(now_us + COUNT_US)
+            Share::Lead { view, place, .. } => {
+                let commit = self.replica.commit();
+                if commit == self.replica.log().head_op() {
+                    return None;
+                }
+                self.fast_path.as_mut()?.fall_asleep();
+                // What was acknowledged before that has woken nobody.
+                self.count(now_us, view, place);
+                let is_further = self.replica.commit() > commit;
+                Some(if is_further { now_us } else { now_us + COUNT_US })
             }
+            Share::Follow { .. } if self.has_more => Some(now_us),
             Share::Follow { .. } => {
                 let sleeps = now_us >= self.busy_us + IDLE_US
                     && self.fast_path.as_mut().is_some_and(FastPath::fall_asleep);
@@ -242,7 +262,7 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
     /// Shuts programs out, and puts in what they have taken.
     fn close(&mut self, now_us: u64) {
         self.shut_out();
-        self.take_all(now_us);
+        self.has_more = !self.take(now_us, usize::MAX);
         if self.replica.has_come_early() {
             self.replica.handle_early(now_us);
         }
@@ -256,10 +276,13 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
         }
     }
 
-    fn take_all(&mut self, now_us: u64) {
-        while self.replica.divergence().is_none()
-            && let Some(taken) = self.fast_path.as_mut().and_then(FastPath::take)
-        {
+    /// Puts in what programs have taken, so many messages at most. True if that was all.
+    fn take(&mut self, now_us: u64, messages_max: usize) -> bool {
+        for _ in 0..messages_max {
+            if self.replica.divergence().is_some() {
+                return true;
+            }
+            let Some(taken) = self.fast_path.as_mut().and_then(FastPath::take) else { return true };
             self.busy_us = now_us;
             match taken {
                 Taken::Unreadable => self.replica.handle_unreadable(),
@@ -272,12 +295,17 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
                 }
             }
         }
+        false
     }
 
     /// Puts in what backups have acknowledged, as far as it is new.
     fn count(&mut self, now_us: u64, view: View, own: usize) {
         let Some(fast_path) = &mut self.fast_path else { return };
         for place in (0..self.replica.configuration().count()).filter(|place| *place != own) {
+            if self.replica.view() != view {
+                // What was executed has ended the epoch: other members have these places.
+                return;
+            }
             let Some((op, digest)) = fast_path.acknowledged(place) else { continue };
             if self.seen[place].is_none_or(|seen| seen < op) {
                 self.seen[place] = Some(op);

@@ -15,6 +15,8 @@ pub enum Message {
         commit: u64,
         /// The digest at the place before the first entry.
         previous: u64,
+        /// The next entries were sent right behind these: one acknowledgement will do for both.
+        is_followed: bool,
         /// One entry at least, contiguous.
         entries: Vec<Entry>,
     },

@@ -254,7 +254,7 @@ impl<S: Service> Replica<S> {
     pub fn handle_message(&mut self, now_us: u64, from: SocketAddr, message: Message) {
         self.now_us = now_us;
         match message {
-            Message::Prepare { view, commit, previous: _, entries } => {
+            Message::Prepare { view, commit, entries, .. } => {
                 self.on_prepare(now_us, from, view, commit, entries);
             }
             Message::PrepareOk { view, op, digest } => {

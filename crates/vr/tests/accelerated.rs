@@ -47,6 +47,8 @@ impl FastPath for Memory {
     fn fall_asleep(&mut self) -> bool {
         true
     }
+
+    fn wake_up(&mut self) {}
 }
 
 impl Memory {
@@ -165,8 +167,13 @@ fn both_append_to_one_log() {
     let [first, second] = entries();
     memory.keep(0, &first);
     let view = View::new(0, 0);
-    let message =
-        Message::Prepare { view, commit: 0, previous: first.digest, entries: vec![second.clone()] };
+    let message = Message::Prepare {
+        view,
+        commit: 0,
+        previous: first.digest,
+        is_followed: false,
+        entries: vec![second.clone()],
+    };
     member.input(10, |replica| replica.handle_message(10, members()[0], message));
     let digest = second.digest;
     assert_eq!(perform(&mut member, 10), [Message::PrepareOk { view, op: 2, digest }]);

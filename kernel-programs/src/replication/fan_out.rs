@@ -5,7 +5,7 @@
 //! does not know. (`bpf_fib_lookup` would serve hosts that forward packets only.)
 
 use super::{Received, control_of, count, own, read};
-use crate::atomic::set_bits;
+use crate::atomic::{add, set_bits};
 use ashlar_fastpath::frame::ETHERNET_HEADER_BYTES;
 use ashlar_fastpath::replication::{
     COPY_MARK, Control, Counter, Datagram, FanOut, MEMBERS_MAX, sum_with_other_address,
@@ -69,6 +69,11 @@ fn fan_out(skb: *mut __sk_buff, interface: u32, datagram: &Datagram, places: Fan
         count(if is_fragment { Counter::FanOutFragment } else { Counter::FanOutForeign });
         return tcx_action_base::TCX_NEXT;
     };
+    // SAFETY: the context is the kernel's, and the control is a map's entry, which the kernel keeps while the program runs.
+    unsafe {
+        let segments = (*skb).gso_segs;
+        add(&raw mut (*control).fanned_out, if segments > 1 { segments.into() } else { 1 });
+    }
     if datagram.is_fragment() {
         note_unreached(control, places.places());
         count(Counter::FanOutFragment);

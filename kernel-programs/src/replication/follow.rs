@@ -49,6 +49,7 @@ pub(super) fn follow(
     }
     match tail {
         None => (counter, xdp_action::XDP_PASS),
+        Some(_) if datagram.is_followed() => (counter, xdp_action::XDP_DROP),
         Some(tail) if answer(frame, datagram, &tail, length_bytes) => (counter, xdp_action::XDP_TX),
         Some(_) => (Counter::PrepareUnanswered, xdp_action::XDP_DROP),
     }

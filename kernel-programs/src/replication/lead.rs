@@ -66,12 +66,14 @@ fn note(frame: &Acknowledgement, control: *mut Control, known: *mut Acknowledged
             *next_op = read!(control, acknowledged[place].next_op);
         }
         let (needed, signalled_op) = (read!(control, needed), read!(control, signalled_op));
+        // The process says that it sleeps before it looks at what was noted for the last time.
+        let is_asleep = &raw mut (*control).is_asleep;
         match reaches_quorum(next_ops, needed, signalled_op) {
-            Some(op) => {
+            Some(op) if is_asleep.read_volatile() != 0 && exchange(is_asleep, 0) != 0 => {
                 write!(control, signalled_op, op);
                 Counter::OkSignalled
             }
-            None => Counter::OkNoted,
+            _ => Counter::OkNoted,
         }
     }
 }

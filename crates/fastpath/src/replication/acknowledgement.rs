@@ -35,7 +35,7 @@ pub struct Leader {
 /// What becomes of an acknowledgement. All but the first two are left to user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcknowledgementVerdict {
-    /// The member is further than was known: it is noted, and the process is woken if that [makes a quorum](reaches_quorum).
+    /// The member is further than was known: it is noted, and a process that sleeps is woken if that [makes a quorum](reaches_quorum).
     Note,
     /// As much was known.
     Known,

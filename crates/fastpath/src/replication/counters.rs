@@ -10,11 +10,11 @@ pub enum Counter {
     OtherGroup,
     /// Passed: a frame that programs do not look at.
     OtherKind,
-    /// Passed: cut off, or of contradicting lengths.
+    /// Passed: cut off, of contradicting lengths, or many datagrams in one (behind the driver, where trains are whole).
     Malformed,
     /// Passed: the replica's process, or another processor, decided about the group at that moment.
     Busy,
-    /// Accepted and acknowledged.
+    /// Accepted, and acknowledged if no more was to follow.
     PrepareAccepted,
     /// Passed: all of it is here.
     PrepareKnown,
@@ -38,9 +38,9 @@ pub enum Counter {
     PrepareDamaged,
     /// Dropped: accepted, and the kernel could not make the answer. The leader repeats it.
     PrepareUnanswered,
-    /// Dropped: an acknowledgement that makes no quorum; it was noted.
+    /// Dropped: an acknowledgement that was noted, and makes no quorum; or the replica's process is awake and looks for itself.
     OkNoted,
-    /// Passed: an acknowledgement that makes a quorum; it was noted.
+    /// Passed: an acknowledgement that was noted, and makes a quorum that a sleeping process is told of.
     OkSignalled,
     /// Dropped: an acknowledgement that says nothing new.
     OkKnown,

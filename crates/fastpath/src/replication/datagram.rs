@@ -2,7 +2,7 @@
 
 use super::acknowledgement::Acknowledgement;
 use super::checksum::{Stripe, checksum};
-use super::header::{HEADER_BYTES, Header, MAGIC, VERSION, kind};
+use super::header::{FOLLOWED, HEADER_BYTES, Header, MAGIC, VERSION, kind};
 use super::prepare::Prepare;
 use super::shared::{GroupKey, member_bits};
 use crate::frame::{ETHERNET_HEADER_BYTES, PROTOCOL_UDP};
@@ -128,6 +128,12 @@ impl Datagram {
             digest: self.header.digest.get(),
             bytes,
         }
+    }
+
+    /// Whether a frame with entries need not be acknowledged, because the next one will be.
+    #[inline(always)]
+    pub fn is_followed(&self) -> bool {
+        self.header.detail == FOLLOWED
     }
 
     /// As an acknowledgement.

@@ -62,6 +62,9 @@ pub mod kind {
     pub const PREPARE_OK: u8 = 3;
 }
 
+/// The detail of a frame with entries whose receiver gets more right behind it.
+pub const FOLLOWED: u8 = 1;
+
 /// The sender is no member: a client, or a replica that is about to become one.
 pub const NO_PLACE: u8 = 0xff;
 

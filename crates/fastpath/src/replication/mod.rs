@@ -25,7 +25,7 @@ pub use checksum::{STRIPE_BYTES, Stripe, checksum, checksum_of, stripes_of};
 pub use counters::{Counter, Counters};
 pub use datagram::{DATAGRAM_HEADER_BYTES, Datagram, HEADERS_BYTES, Malformed};
 pub use fan_out::{COPY_MARK, FanOut, sum_with_other_address};
-pub use header::{HEADER_BYTES, Header, MAGIC, NO_PLACE, VERSION, kind};
+pub use header::{FOLLOWED, HEADER_BYTES, Header, MAGIC, NO_PLACE, VERSION, kind};
 pub use prepare::{Follower, Prepare, PrepareVerdict, judge_prepare};
 pub use shared::{
     Acknowledged, Config, Control, FRAME_BYTES_MAX, GroupKey, LOCK_FREE, LOCK_KERNEL, LOCK_OWNER,

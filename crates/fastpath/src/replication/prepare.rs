@@ -47,7 +47,8 @@ pub struct Follower {
 /// What becomes of a frame with entries. All but the first are left to user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrepareVerdict {
-    /// It goes into the next slot, and what is then the tail is acknowledged. If it is damaged, it is left to user space.
+    /// It goes into the next slot, and what is then the tail is acknowledged, unless the frame [is
+    /// followed](super::Datagram::is_followed). If it is damaged, it is left to user space.
     Accept,
     /// All of it is here. The replica's answer goes another way than a program's, which somebody has missed.
     Known,

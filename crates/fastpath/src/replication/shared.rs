@@ -74,8 +74,8 @@ pub struct Control {
     pub lock: u64,
     /// What programs may decide: [`MODE_OFF`] and so on. Changed by the owner of the lock only.
     pub mode: u64,
-    /// For later versions.
-    pub reserved: [u64; 5],
+    /// The rest of the line.
+    pub line_1_rest: [u64; 5],
 
     /// The view that the replica is in. This line is changed by the process alone, with the lock.
     pub view: u64,
@@ -87,18 +87,18 @@ pub struct Control {
     pub needed: u64,
     /// The group's first slot.
     pub first_slot: u64,
-    /// For later.
-    pub unused: [u64; 3],
+    /// The rest of the line.
+    pub line_2_rest: [u64; 3],
 
     /// Programs accept nothing from this moment on, in nanoseconds since the machine began (suspension included). This line is
     /// changed by the process at any time.
     pub lease_until_ns: u64,
     /// So many frames has the process taken.
     pub drained: u64,
-    /// The process sleeps: whoever accepts a frame clears this and wakes it.
+    /// The process sleeps: whoever accepts a frame, or finds a quorum, clears this and wakes it.
     pub is_asleep: u64,
-    /// For later.
-    pub unused_too: [u64; 5],
+    /// The rest of the line.
+    pub line_3_rest: [u64; 5],
 
     /// Everything up to here is in the replica's log or in slots. This line is changed with the lock.
     pub tail_op: u64,
@@ -106,14 +106,18 @@ pub struct Control {
     pub tail_digest: u64,
     /// So many frames were ever accepted; the last of them is in slot `(accepted - 1) % SLOTS`.
     pub accepted: u64,
-    /// A quorum was already said to be here.
+    /// A quorum was already said to be here. The process raises it without the lock, too: an early or late wake-up costs little.
     pub signalled_op: u64,
-    /// Members that a fan-out did not reach, as a set of places. Changed by whoever sends, and that is the process.
+    /// Members that a fan-out did not reach, as a set of places; changed without the lock, bit by bit.
     pub unreached: u64,
-    /// For later.
-    pub unused_again: [u64; 3],
+    /// Frames that were looked at where they leave, of those that are for several members; changed without the lock. One that is not
+    /// counted never came so far: it waits for an Ethernet address, for instance.
+    pub fanned_out: u64,
+    /// The rest of the line.
+    pub line_4_rest: [u64; 2],
 
-    /// The members' addresses by place, as [`member_bits`] has them; 0 for those that are no IPv4 addresses, and behind the last.
+    /// The members' addresses by place, as [`member_bits`] has them; 0 for those that are no IPv4 addresses, and behind the last. One
+    /// more than there are members, so that any number's lower three bits are a place in it.
     pub members: [u64; 8],
     /// How far each backup is, by place.
     pub acknowledged: [Acknowledged; 8],

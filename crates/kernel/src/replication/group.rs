@@ -10,9 +10,13 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// How often the lock is asked for before another thread gets the processor: a program needs less than a microsecond.
 const SPINS: u32 = 256;
+
+/// How long a lock may not be to be had.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What programs may decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +53,14 @@ pub struct SharedGroup {
     shared: Arc<Shared>,
     index: usize,
     is_locked: bool,
+    /// Frames for several members that were looked at when that was last asked.
+    fanned_out: u64,
 }
 
 impl SharedGroup {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
         assert!(shared.claim(index), "the memory of group {index} has one user");
-        Self { shared, index, is_locked: false }
+        Self { shared, index, is_locked: false, fanned_out: 0 }
     }
 
     fn word(&self, field: Field) -> &AtomicU64 {
@@ -76,17 +82,22 @@ impl SharedGroup {
     /// Waits until no program decides about the group, and keeps all of them from it. Takes a fraction of a microsecond.
     ///
     /// # Panics
-    /// If it is locked.
+    /// If it is locked, or is not to be had for a second: a process that was started beside this one has shut it out.
     pub fn lock(&mut self) {
         assert!(!self.is_locked, "the group is not locked");
         let lock = self.word(field!(lock));
-        let mut spins = 0;
+        let (mut spins, mut began) = (0_u32, None);
         while lock
             .compare_exchange_weak(LOCK_FREE, LOCK_OWNER, Ordering::SeqCst, Ordering::Relaxed)
             .is_err()
         {
             spins += 1;
             if spins % SPINS == 0 {
+                let began = *began.get_or_insert_with(Instant::now);
+                assert!(
+                    began.elapsed() < PATIENCE,
+                    "another process has taken this one's memory over"
+                );
                 thread::yield_now();
             } else {
                 spin_loop();
@@ -215,7 +226,7 @@ impl SharedGroup {
         self.word(field!(signalled_op)).fetch_max(op, Ordering::SeqCst);
     }
 
-    /// Says that the process is about to wait for the [bell](super::Programs::bell). False if a frame came meanwhile: then it is to
+    /// Says that the process is about to wait for the [bell](super::Programs::take_bell). False if a frame came meanwhile: then it is to
     /// be taken, and nobody rings.
     pub fn fall_asleep(&self) -> bool {
         self.word(field!(is_asleep)).swap(1, Ordering::SeqCst);
@@ -230,6 +241,12 @@ impl SharedGroup {
     /// Says that the process does not wait any more.
     pub fn wake_up(&self) {
         self.word(field!(is_asleep)).store(0, Ordering::SeqCst);
+    }
+
+    /// How many frames for several members were looked at where they leave since the last call. At any time.
+    pub fn take_fanned_out(&mut self) -> u64 {
+        let now = self.word(field!(fanned_out)).load(Ordering::SeqCst);
+        now.wrapping_sub(std::mem::replace(&mut self.fanned_out, now))
     }
 
     /// The members that copies of frames did not reach since the last call, as a set of places. At any time.

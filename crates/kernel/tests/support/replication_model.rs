@@ -107,7 +107,7 @@ impl Model {
                 control.tail_op = prepare.op + prepare.entries - 1;
                 control.tail_digest = prepare.digest;
                 control.accepted += 1;
-                expected.fate = Fate::Answered;
+                expected.fate = if datagram.is_followed() { Fate::Dropped } else { Fate::Answered };
                 expected.accepted = Some(frame);
                 Counter::PrepareAccepted
             }
@@ -146,11 +146,11 @@ impl Model {
                     Acknowledged { next_op: frame.op + 1, digest: frame.digest };
                 let next_ops = control.acknowledged.map(|known| known.next_op);
                 match reaches_quorum(next_ops, control.needed, control.signalled_op) {
-                    Some(op) => {
-                        control.signalled_op = op;
+                    Some(op) if control.is_asleep != 0 => {
+                        (control.is_asleep, control.signalled_op) = (0, op);
                         Counter::OkSignalled
                     }
-                    None => {
+                    _ => {
                         expected.fate = Fate::Dropped;
                         Counter::OkNoted
                     }

@@ -4,7 +4,7 @@ use super::{
     ConfigError,
     file::{within, wrong},
 };
-use ashlar_replica::Offload;
+use ashlar_replica::{Offload, XdpMode};
 use ashlar_vr::{Configuration, Mode, Options};
 use ashlar_wire::replication::HEADER_BYTES;
 use serde::Deserialize;
@@ -36,6 +36,8 @@ pub struct Replication {
     pub cpu: Option<usize>,
     /// The interface that programs in the kernel are attached to; none for the one that has the address of `listen`.
     pub interface: Option<String>,
+    /// How programs that see what comes in are attached; none for what suits the interface.
+    pub xdp: Option<XdpMode>,
     /// The directory, on a file system of BPF, where their memory is pinned.
     pub programs: PathBuf,
     /// The groups.
@@ -72,6 +74,7 @@ pub(super) struct ReplicationTable {
     datagram_bytes_max: Option<usize>,
     cpu: Option<usize>,
     interface: Option<String>,
+    xdp: Option<XdpName>,
     programs: Option<PathBuf>,
     group: Vec<GroupTable>,
 }
@@ -91,6 +94,13 @@ struct GroupTable {
     lease_ms: Option<usize>,
     batch_entries_max: Option<usize>,
     offload: Option<Vec<String>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum XdpName {
+    Native,
+    Generic,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -133,8 +143,12 @@ impl ReplicationTable {
         let offloaded = groups.iter().filter(|group| group.offload.is_some()).count();
         within("replication.group.offload", offloaded, 0, OFFLOADED_MAX)?;
         let programs = self.programs.unwrap_or_else(|| PROGRAMS_DEFAULT.into());
+        let xdp = self.xdp.map(|name| match name {
+            XdpName::Native => XdpMode::Native,
+            XdpName::Generic => XdpMode::Generic,
+        });
         let Self { listen, cpu, interface, .. } = self;
-        Ok(Replication { listen, datagram_bytes_max, cpu, interface, programs, groups })
+        Ok(Replication { listen, datagram_bytes_max, cpu, interface, xdp, programs, groups })
     }
 }
 
@@ -205,7 +219,7 @@ fn offload(key: &str, mode: Mode, names: &[String]) -> Result<Offload, ConfigErr
         let part = Offload::of_name(name).ok_or_else(|| {
             wrong(key, format!("{name:?} is none of \"fanout\", \"early-ack\", \"quorum\""))
         })?;
-        sum = sum.and(part);
+        sum = sum.with(part);
     }
     if sum.early_acknowledgement && mode == Mode::Durable {
         let problem = "\"early-ack\" acknowledges what is on no disk: leave it out in mode durable";

@@ -53,7 +53,7 @@ pub(super) struct Outgoing {
     names: Vec<SockAddr>,
     controls: Vec<Controls>,
     headers: Vec<libc::mmsghdr>,
-    /// The kernel, or the network's device, has refused a train.
+    /// The kernel, or the network's device, has refused a train; or none are wanted.
     is_single: bool,
 }
 
@@ -66,6 +66,10 @@ impl Outgoing {
 
     pub(super) fn queue(&mut self, to: SocketAddr, mark: u32, bytes: Range<usize>) {
         self.datagrams.push(Datagram { to, mark, bytes });
+    }
+
+    pub(super) fn send_single(&mut self, is_single: bool) {
+        self.is_single = is_single;
     }
 
     /// Forgets all bytes: nothing that is to be sent may be left.

@@ -192,7 +192,7 @@ impl World {
 
     fn ask(&mut self, client: usize, id: ReadId, age_us: Option<u64>) {
         let leaders: Vec<usize> = (0..self.hosts.len())
-            .filter(|host| self.hosts[*host].replica.as_ref().is_some_and(Replica::is_leader))
+            .filter(|host| self.hosts[*host].replica().is_some_and(Replica::is_leader))
             .collect();
         // A client mostly knows who leads, and at times somebody who leads no more.
         let host = match leaders.is_empty() || self.random.chance(0.2) {
@@ -217,16 +217,16 @@ impl World {
     ) -> Checked {
         let reads_anywhere = self.sabotage == Some(Sabotage::ReadAnywhere);
         let has_long_leases = self.sabotage == Some(Sabotage::LongLeases);
-        let Some((replica, local_us)) = self.replica(host) else { return Ok(()) };
+        let Some((process, local_us)) = self.wake(host) else { return Ok(()) };
         match age_us {
-            Some(age_us) => replica.handle_stale_read(local_us, id, &question, age_us),
+            Some(age_us) => process.handle_stale_read(local_us, id, &question, age_us),
             None if reads_anywhere => {
-                replica.handle_stale_read(local_us, id, &question, 10_000_000)
+                process.handle_stale_read(local_us, id, &question, 10_000_000)
             }
             None if has_long_leases => {
-                replica.handle_read(local_us.saturating_sub(LONGER_US), id, question)
+                process.handle_read(local_us.saturating_sub(LONGER_US), id, question)
             }
-            None => replica.handle_read(local_us, id, question),
+            None => process.handle_read(local_us, id, question),
         }
         self.settle(host)
     }
@@ -325,8 +325,8 @@ impl World {
     /// A request arrives.
     pub(super) fn take_request(&mut self, host: usize, request: Request) -> Checked {
         let time_ms = self.queue.now_us() / 1000;
-        let Some((replica, local_us)) = self.replica(host) else { return Ok(()) };
-        replica.handle_request(local_us, time_ms, request);
+        let Some((process, local_us)) = self.wake(host) else { return Ok(()) };
+        process.handle_request(local_us, time_ms, request);
         self.settle(host)
     }
 

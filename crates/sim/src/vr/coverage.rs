@@ -1,6 +1,7 @@
 //! What a run exercised, so that nobody takes an idle simulation for a clean one.
 
 use crate::coverage::counts;
+use ashlar_fastpath::replication::{Counter, Counters};
 
 counts! {
     /// Events in virtual time.
@@ -71,4 +72,68 @@ counts! {
     histories_linearizable,
     /// Histories that were too hard to judge.
     histories_undecided,
+    /// Frames that programs have taken and acknowledged.
+    frames_accepted,
+    /// Frames that they have acknowledged again.
+    frames_known,
+    /// Frames passed because programs accepted nothing.
+    frames_off,
+    /// … of another view.
+    frames_other_view,
+    /// … because the process was not seen for too long.
+    frames_late,
+    /// … too long for a slot.
+    frames_long,
+    /// … behind something that is missing.
+    frames_ahead,
+    /// … because no slot was free.
+    frames_full,
+    /// Packets passed because somebody else decided at that moment.
+    packets_busy,
+    /// Acknowledgements that programs noted and kept to themselves.
+    acknowledgements_noted,
+    /// … that said nothing new.
+    acknowledgements_known,
+    /// … that made a quorum.
+    quorums_signalled,
+    /// … passed because programs counted nothing.
+    acknowledgements_off,
+    /// … of another view.
+    acknowledgements_other_view,
+    /// Processes that programs have woken.
+    processes_woken,
+    /// Fences that found frames to take.
+    fences_with_slots,
+    /// Processes that found programs armed by a former one.
+    programs_adopted,
+    /// Processes killed in the middle of their work.
+    killed_at_work,
+    /// Changes of what programs may do.
+    programs_switched,
+}
+
+impl Coverage {
+    /// Adds what the program of a host has counted.
+    pub(super) fn add_program(&mut self, counters: &Counters) {
+        let rows = [
+            (&mut self.frames_accepted, Counter::PrepareAccepted),
+            (&mut self.frames_known, Counter::PrepareKnown),
+            (&mut self.frames_off, Counter::PrepareOff),
+            (&mut self.frames_other_view, Counter::PrepareOtherView),
+            (&mut self.frames_late, Counter::PrepareLeaseOver),
+            (&mut self.frames_long, Counter::PrepareLength),
+            (&mut self.frames_ahead, Counter::PrepareGap),
+            (&mut self.frames_full, Counter::PrepareFull),
+            (&mut self.packets_busy, Counter::Busy),
+            (&mut self.acknowledgements_noted, Counter::OkNoted),
+            (&mut self.acknowledgements_known, Counter::OkKnown),
+            (&mut self.quorums_signalled, Counter::OkSignalled),
+            (&mut self.acknowledgements_off, Counter::OkOff),
+            (&mut self.acknowledgements_other_view, Counter::OkOtherView),
+            (&mut self.processes_woken, Counter::Woken),
+        ];
+        for (sum, counter) in rows {
+            *sum += counters.get(counter);
+        }
+    }
 }

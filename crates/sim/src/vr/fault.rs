@@ -76,6 +76,7 @@ impl World {
             }
             Fault::Ambush => self.is_ambush_laid = true,
             Fault::Relapse => self.is_relapse_near = true,
+            Fault::SwitchOffload => return self.switch_offload(host),
         }
         Ok(())
     }
@@ -85,9 +86,7 @@ impl World {
     }
 
     fn leader(&self) -> Option<usize> {
-        self.hosts
-            .iter()
-            .position(|host| host.replica.as_ref().is_some_and(|replica| replica.is_leader()))
+        self.hosts.iter().position(|host| host.replica().is_some_and(|replica| replica.is_leader()))
     }
 
     /// Cuts a host off that still hears clients: it takes entries that nobody else gets, and may answer reads.
@@ -115,7 +114,7 @@ impl World {
         };
         if self.is_ambush_laid
             && self.is_safe_phase
-            && self.hosts[host].replica.as_ref().is_some_and(is_about_to_lead)
+            && self.hosts[host].replica().is_some_and(is_about_to_lead)
         {
             self.is_ambush_laid = false;
             if self.random.chance(0.5) { self.strand(host) } else { self.kill(host, true) }
@@ -133,7 +132,7 @@ impl World {
 
     /// It loses its memory again, for a moment.
     pub(super) fn relapse(&mut self, host: usize) -> Checked {
-        if self.is_safe_phase && self.hosts[host].replica.is_some() && self.may_lose_memory(host) {
+        if self.is_safe_phase && self.hosts[host].process.is_some() && self.may_lose_memory(host) {
             self.stop(host, false);
             self.start(host)?;
         }
@@ -152,12 +151,18 @@ impl World {
         self.queue.push_after(cut_us, Event::NetworkHeals);
     }
 
-    /// Ends a process; another one starts later.
+    /// Ends a process, or lets it begin to do something first.
     fn kill(&mut self, host: usize, power: bool) {
-        let may = self.plan.options.mode == Mode::Durable || self.may_lose_memory(host);
-        if self.hosts[host].replica.is_none() || !may {
+        if self.hosts[host].process.is_none() || !self.may_kill(host) {
             return;
         }
+        if power || !self.dooms(host) {
+            self.bring_down(host, power);
+        }
+    }
+
+    /// A process ends; another one starts later.
+    pub(super) fn bring_down(&mut self, host: usize, power: bool) {
         self.stop(host, power);
         let down_us = self.random.magnitude(DOWN_US);
         self.queue.push_after(down_us, Event::Start { host });
@@ -170,7 +175,7 @@ impl World {
             && !self.plan.faults.contains(&Fault::Reconfigure);
         if !may
             || host >= Plan::failures_max(self.plan.members)
-            || self.hosts[host].replica.is_none()
+            || self.hosts[host].process.is_none()
         {
             return;
         }

@@ -2,6 +2,7 @@
 
 use super::{
     journal::Journal,
+    kernel::{Memory, Shared},
     sabotage::Sabotage,
     world::{Checked, Event, Incarnation, World},
 };
@@ -10,8 +11,8 @@ use crate::{
     violation::Violation,
 };
 use ashlar_vr::{
-    Entry, Message, Mode, Output, Promise, Replica, Restored, Snapshot, Start, Status, Write,
-    kv::KeyValue,
+    Accelerated, Allowed, Entry, Message, Mode, Output, Promise, Replica, Restored, Snapshot,
+    Start, Status, Write, kv::KeyValue,
 };
 use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -77,12 +78,21 @@ impl Stored {
     }
 }
 
+/// What runs on a host.
+pub(super) type Process = Accelerated<KeyValue, Memory>;
+
 /// A host.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) address: SocketAddr,
-    /// Present while its process lives.
-    pub(super) replica: Option<Replica<KeyValue>>,
+    /// Present while it lives.
+    pub(super) process: Option<Process>,
+    /// Present if programs in it may decide for the replica.
+    pub(super) kernel: Option<Shared>,
+    /// What they may do.
+    pub(super) allowed: Allowed,
+    /// When its process has last begun to do something, by its clock, in microseconds.
+    pub(super) seen_us: u64,
     /// Counts its processes.
     pub(super) incarnation: Incarnation,
     pub(super) disk: Disk<Stored>,
@@ -110,7 +120,10 @@ impl Host {
     pub(super) fn new(address: SocketAddr, drift_ppm: i64, has_journal: bool) -> Self {
         Self {
             address,
-            replica: None,
+            process: None,
+            kernel: None,
+            allowed: Allowed::default(),
+            seen_us: 0,
             incarnation: 0,
             disk: Disk::new(Survivors::Prefix),
             journal: has_journal.then(Journal::default),
@@ -123,6 +136,11 @@ impl Host {
             is_recovering: false,
             first_promise: None,
         }
+    }
+
+    /// Its replica, while its process lives.
+    pub(super) fn replica(&self) -> Option<&Replica<KeyValue>> {
+        self.process.as_ref().map(Process::replica)
     }
 
     /// What its clock shows.
@@ -150,9 +168,10 @@ impl Host {
 impl World {
     /// Starts the process of a host, if it has none.
     pub(super) fn start(&mut self, host: usize) -> Checked {
-        if self.hosts[host].replica.is_some() {
+        if self.hosts[host].process.is_some() {
             return Ok(());
         }
+        self.adopt_kernel(host)?;
         let local_us = self.hosts[host].local_us(self.queue.now_us());
         let seed = self.random.below(u64::MAX);
         let mut options = self.plan.options;
@@ -199,7 +218,9 @@ impl World {
         self.record(|| {
             format!("host {host} starts as {status:?} in {view}, head {head_op}, without {holes:?}")
         });
-        self.hosts[host].replica = Some(replica);
+        let at = &mut self.hosts[host];
+        (at.process, at.seen_us) = (Some(Process::new(replica)), local_us);
+        self.accelerate(host);
         self.oracles.started(host);
         self.settle(host)
     }
@@ -219,7 +240,7 @@ impl World {
     pub(super) fn stop(&mut self, host: usize, power: bool) {
         self.record(|| format!("host {host} {}", if power { "loses power" } else { "is killed" }));
         let at = &mut self.hosts[host];
-        at.replica = None;
+        at.process = None;
         at.paused_until_us = 0;
         at.incarnation += 1;
         if power {
@@ -235,17 +256,27 @@ impl World {
             let seed = power.then(|| self.random.below(u64::MAX));
             self.hosts[host].journal.iter_mut().for_each(|journal| journal.close(seed));
         }
+        self.leave_kernel(host, power);
     }
 
-    /// The replica of a host, and what its clock shows.
-    pub(super) fn replica(&mut self, host: usize) -> Option<(&mut Replica<KeyValue>, u64)> {
+    /// The process of a host, and what its clock shows.
+    fn process(&mut self, host: usize) -> Option<(&mut Process, u64)> {
         let local_us = self.hosts[host].local_us(self.queue.now_us());
-        self.hosts[host].replica.as_mut().map(|replica| (replica, local_us))
+        self.hosts[host].process.as_mut().map(|process| (process, local_us))
+    }
+
+    /// The process of a host that has woken, and what its clock shows.
+    pub(super) fn wake(&mut self, host: usize) -> Option<(&mut Process, u64)> {
+        self.begin_work(host);
+        self.hosts[host].seen_us = self.hosts[host].local_us(self.queue.now_us());
+        let (process, local_us) = self.process(host)?;
+        process.look(local_us);
+        Some((process, local_us))
     }
 
     /// The replicas that are or were members, whose processes live.
     pub(super) fn replicas(&self) -> impl Iterator<Item = &Replica<KeyValue>> {
-        let live = self.hosts.iter().filter_map(|host| host.replica.as_ref());
+        let live = self.hosts.iter().filter_map(Host::replica);
         live.filter(|replica| replica.status() != Status::Joining)
     }
 
@@ -253,13 +284,17 @@ impl World {
     pub(super) fn deliver(&mut self, from: usize, to: usize, message: Message) -> Checked {
         let source = self.hosts[from].address;
         let extra = self.misreceive(from, to, &message);
-        let Some((replica, local_us)) = self.replica(to) else { return Ok(()) };
-        replica.handle_message(local_us, source, message);
-        if let Some((source, message)) = extra {
-            replica.handle_message(local_us, source, message);
+        let Some((process, local_us)) = self.wake(to) else { return Ok(()) };
+        for (source, message) in std::iter::once((source, message)).chain(extra) {
+            process.input(local_us, |replica| replica.handle_message(local_us, source, message));
         }
-        assert_eq!(replica.divergence(), None, "no disk changes what it has");
         self.settle(to)
+    }
+
+    /// A process is woken by what programs have done.
+    pub(super) fn woken(&mut self, host: usize) -> Checked {
+        let _ = self.wake(host);
+        self.settle(host)
     }
 
     /// A write is synced.
@@ -280,8 +315,8 @@ impl World {
         let journal = at.journal.as_mut().filter(|_| !skips);
         let synced = journal.map_or(Ok(()), |journal| journal.sync(rests));
         synced.map_err(|error| self.violation("journal", error.to_string()))?;
-        let Some((replica, local_us)) = self.replica(host) else { return Ok(()) };
-        replica.handle_persisted(local_us, number);
+        let Some((process, local_us)) = self.wake(host) else { return Ok(()) };
+        process.input(local_us, |replica| replica.handle_persisted(local_us, number));
         self.settle(host)
     }
 
@@ -294,17 +329,51 @@ impl World {
         if self.hosts[host].timeout_us.is_some_and(|at_us| at_us <= now_us) {
             self.hosts[host].timeout_us = None;
         }
-        let Some((replica, local_us)) = self.replica(host) else { return Ok(()) };
-        if replica.poll_timeout().is_some_and(|at_us| at_us <= local_us) {
-            replica.handle_timeout(local_us);
+        let Some((process, local_us)) = self.wake(host) else { return Ok(()) };
+        if process.poll_timeout().is_some_and(|at_us| at_us <= local_us) {
+            process.handle_timeout(local_us);
         }
         self.settle(host)
     }
 
-    /// Does what a replica wants done, and lets the oracles look at it.
+    /// Does what a replica wants done, lets programs go on, and lets the oracles look at both.
     pub(super) fn settle(&mut self, host: usize) -> Checked {
-        while let Some((replica, _)) = self.replica(host)
-            && let Some(output) = replica.poll_output()
+        self.perform(host)?;
+        if let Some((process, local_us)) = self.process(host) {
+            process.settle(local_us);
+        }
+        // What programs had taken may leave something to be done.
+        self.perform(host)?;
+        self.end_work(host);
+        self.look(host)?;
+        self.spring_ambush(host);
+        let at = &mut self.hosts[host];
+        let Some(process) = &at.process else { return Ok(()) };
+        let replica = process.replica();
+        let is_recovering = replica.status() == Status::Recovering;
+        let was_recovering = std::mem::replace(&mut at.is_recovering, is_recovering);
+        let has_recovered = was_recovering && replica.status() == Status::Normal;
+        let epoch = u64::from(replica.configuration().epoch());
+        self.coverage.epochs_begun = self.coverage.epochs_begun.max(epoch);
+        let due_us = process.poll_timeout().map(|local_us| at.true_us(local_us));
+        if has_recovered {
+            self.recovered(host);
+        }
+        let Some(due_us) = due_us else { return Ok(()) };
+        let at = &mut self.hosts[host];
+        if at.timeout_us.is_none_or(|at_us| due_us < at_us) {
+            let incarnation = at.incarnation;
+            self.hosts[host].timeout_us = Some(due_us);
+            self.queue.push_at(due_us, Event::Timeout { host, incarnation });
+        }
+        Ok(())
+    }
+
+    /// Does what a replica wants done, until its process dies.
+    fn perform(&mut self, host: usize) -> Checked {
+        while !self.dies(host)?
+            && let Some((process, _)) = self.process(host)
+            && let Some(output) = process.poll_output()
         {
             match output {
                 Output::Send { to, message } => self.send(host, to, message),
@@ -321,27 +390,24 @@ impl World {
                 return Err(violation);
             }
         }
-        self.look(host)?;
-        self.spring_ambush(host);
-        let at = &mut self.hosts[host];
-        let Some(replica) = &at.replica else { return Ok(()) };
-        let is_recovering = replica.status() == Status::Recovering;
-        let was_recovering = std::mem::replace(&mut at.is_recovering, is_recovering);
-        let has_recovered = was_recovering && replica.status() == Status::Normal;
-        let epoch = u64::from(replica.configuration().epoch());
-        self.coverage.epochs_begun = self.coverage.epochs_begun.max(epoch);
-        let due_us = replica.poll_timeout().map(|local_us| at.true_us(local_us));
-        if has_recovered {
-            self.recovered(host);
-        }
-        let Some(due_us) = due_us else { return Ok(()) };
-        let at = &mut self.hosts[host];
-        if at.timeout_us.is_none_or(|at_us| due_us < at_us) {
-            let incarnation = at.incarnation;
-            self.hosts[host].timeout_us = Some(due_us);
-            self.queue.push_at(due_us, Event::Timeout { host, incarnation });
-        }
+        let replica = self.hosts[host].replica();
+        let divergence = replica.and_then(Replica::divergence);
+        assert_eq!(divergence, None, "no disk changes what it has");
         Ok(())
+    }
+
+    /// Whether the process dies, or has died, at its work; the program of its host may run.
+    fn dies(&mut self, host: usize) -> Result<bool, Box<Violation>> {
+        let Some(mut kernel) = self.kernel(host) else { return Ok(false) };
+        kernel.point();
+        let is_dead = kernel.is_process_dead();
+        drop(kernel);
+        self.flush_kernel(host)?;
+        if is_dead && self.hosts[host].process.is_some() {
+            self.coverage.killed_at_work += 1;
+            self.bring_down(host, false);
+        }
+        Ok(is_dead)
     }
 
     fn write(&mut self, host: usize, number: u64, write: Write) -> Checked {
@@ -376,8 +442,8 @@ impl World {
         let synced_us = at.synced_us;
         if self.sabotage == Some(Sabotage::SpeakBeforeSync) {
             let local_us = at.local_us(now_us);
-            if let Some(replica) = at.replica.as_mut() {
-                replica.handle_persisted(local_us, number);
+            if let Some(process) = at.process.as_mut() {
+                process.input(local_us, |replica| replica.handle_persisted(local_us, number));
             }
         }
         self.queue.push_at(synced_us, Event::Synced { host, incarnation, number, write: id });
@@ -391,9 +457,14 @@ impl World {
         if let Err(violation) = self.oracles_hear(from, &message) {
             self.broken.get_or_insert(violation);
         }
+        self.transmit(from, to, &message);
+    }
+
+    /// A message is on its way to a replica.
+    pub(super) fn transmit(&mut self, from: usize, to: SocketAddr, message: &Message) {
         let Some(to) = self.hosts.iter().position(|host| host.address == to) else { return };
         let now_us = self.queue.now_us();
-        self.record(|| format!("{from} > {to}: {}", brief(&message)));
+        self.record(|| format!("{from} > {to}: {}", brief(message)));
         for at_us in self.network.send(now_us, from, to, &mut self.random).iter() {
             let message = Box::new(message.clone());
             self.queue.push_at(at_us, Event::Message { from, to, message });
@@ -414,6 +485,11 @@ impl World {
         }
     }
 
+    /// Whether a process may be killed at this moment, for all that the group is to survive.
+    pub(super) fn may_kill(&self, host: usize) -> bool {
+        self.plan.options.mode == Mode::Durable || self.may_lose_memory(host)
+    }
+
     /// Whether so few of the members are without what they acknowledged that one more may lose it.
     pub(super) fn may_lose_memory(&self, host: usize) -> bool {
         let mut groups: Vec<_> =
@@ -426,7 +502,7 @@ impl World {
                 replica.configuration().epoch() >= group.epoch()
                     && !matches!(status, Status::Recovering | Status::Joining)
             };
-            let has_log = |at: &Host| at.replica.as_ref().is_some_and(is_inside);
+            let has_log = |at: &Host| at.replica().is_some_and(is_inside);
             let members = group.members().iter();
             let lost = members.filter(|member| {
                 let index = self.hosts.iter().position(|at| at.address == **member);
@@ -440,7 +516,7 @@ impl World {
 /// A message in a line.
 fn brief(message: &Message) -> String {
     match message {
-        Message::Prepare { view, commit, previous: _, entries } => {
+        Message::Prepare { view, commit, entries, .. } => {
             let (first, last) =
                 (entries.first().map_or(0, |e| e.op), entries.last().map_or(0, |e| e.op));
             format!("Prepare {view}, {first}..={last}, commit {commit}")

@@ -91,9 +91,9 @@ impl World {
         let mut members = self.members().into_iter();
         let host = members.find_map(|address| {
             let host = self.host_at(address).expect("members are hosts");
-            self.hosts[host].replica.as_ref().is_none_or(is_behind).then_some(host)
+            self.hosts[host].replica().is_none_or(is_behind).then_some(host)
         })?;
-        let at = self.hosts[host].replica.as_ref();
+        let at = self.hosts[host].replica();
         let at = at.map(|replica| (replica.status(), replica.view(), replica.executed()));
         Some(format!("host {host} is at {at:?} and should follow {view:?} up to {to_follow}"))
     }
@@ -119,7 +119,7 @@ impl World {
         let mut executed = None;
         for address in members {
             let host = self.host_at(address).expect("members are hosts");
-            let replica = self.hosts[host].replica.as_ref().expect("faults have ended");
+            let replica = self.hosts[host].replica().expect("faults have ended");
             if replica.status() != Status::Normal {
                 return Some(format!(
                     "host {host} is {:?} in {}",

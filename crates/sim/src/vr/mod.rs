@@ -1,7 +1,8 @@
 //! Viewstamped Replication in a simulated world.
 //!
-//! [`ashlar_vr::Replica`] and [`ashlar_vr::Client`] are the real ones. Around them: hosts with clocks that
-//! drift and disks that lose what was not synced, and some of what was (`host`), clients that change and read
+//! [`ashlar_vr::Accelerated`] replicas and [`ashlar_vr::Client`] are the real ones. Around them: hosts with clocks that
+//! drift and disks that lose what was not synced, and some of what was (`host`), programs in kernels that decide for replicas
+//! (`kernel`), clients that change and read
 //! keys (`client`) and others that write all the time (`writer`), faults (`fault`), an operator that changes the
 //! members (`operator`), and at the end a world without faults in which all must come to rest (`liveness`).
 //! Oracles watch all of it, one property a file (`oracle`). What differs from run to run is in `plan`; `world` has the state, the events and the clock.
@@ -11,6 +12,7 @@ mod coverage;
 mod fault;
 mod host;
 mod journal;
+mod kernel;
 mod liveness;
 mod operator;
 mod oracle;

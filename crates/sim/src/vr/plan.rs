@@ -1,12 +1,13 @@
 //! What a seed decides before its run begins: sizes, times and the mix of faults.
 
+use super::kernel::draw_allowed;
 use crate::{
     disk::SyncTime,
     network::Conditions,
     random::Random,
     shrink::{Shrink, with_less},
 };
-use ashlar_vr::{Mode, Options};
+use ashlar_vr::{Allowed, Mode, Options};
 use std::fmt;
 
 /// Members that a group may begin with.
@@ -41,6 +42,13 @@ const BUSY: u64 = 4;
 const JOURNALS_ONE_IN: u64 = 13;
 /// Which ones: again, none of those that failed before.
 const JOURNALS: u64 = 4;
+
+/// Of so many seeds some have programs in the kernels of their hosts.
+const OFFLOAD_IN: u64 = 17;
+/// Which ones: again, none of those that failed before.
+const OFFLOAD: [u64; 5] = [1, 2, 4, 6, 9];
+/// Most of them are volatile: programs acknowledge for nobody whose disk must be waited for.
+const OFFLOAD_VOLATILE: f64 = 0.8;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +85,8 @@ pub(crate) enum Fault {
     Ambush,
     /// The next replica that recovers its memory loses it again.
     Relapse,
+    /// What programs in the kernel of a host may do is changed.
+    SwitchOffload,
 }
 
 impl Fault {
@@ -133,6 +143,17 @@ impl Load {
     }
 }
 
+/// Programs in kernels that decide for replicas.
+#[derive(Clone, Debug)]
+pub(crate) struct Offload {
+    /// Their own source of chance.
+    pub(crate) seed: u64,
+    /// Slots of a host.
+    pub(crate) slots_max: u64,
+    /// What those of each host may do.
+    pub(crate) allowed: Vec<Allowed>,
+}
+
 /// What a seed decides.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -159,6 +180,8 @@ pub(crate) struct Plan {
     pub(crate) strikes_max: u64,
     /// Disks are simulated below the real journals, not in their place.
     pub(crate) has_journals: bool,
+    /// Programs decide for replicas, too.
+    pub(crate) offload: Option<Offload>,
     /// When faults end, in microseconds.
     pub(crate) safety_us: u64,
     /// How much faster each host's clock is than true time, in parts of a million.
@@ -181,9 +204,25 @@ impl Plan {
         if seed % BUSY_ONE_IN == BUSY {
             plan.make_busy(random);
         }
+        if OFFLOAD.contains(&(seed % OFFLOAD_IN)) {
+            plan.offload(random);
+        }
         plan.has_journals =
             plan.options.mode == Mode::Durable && seed % JOURNALS_ONE_IN == JOURNALS;
         plan
+    }
+
+    /// Programs decide for replicas, in groups of all kinds.
+    fn offload(&mut self, random: &mut Random) {
+        if random.chance(OFFLOAD_VOLATILE) {
+            self.options.mode = Mode::Volatile;
+        }
+        self.faults.push(Fault::SwitchOffload);
+        self.offload = Some(Offload {
+            seed: random.below(u64::MAX),
+            slots_max: random.magnitude(1..64),
+            allowed: (0..self.hosts()).map(|_| draw_allowed(random)).collect(),
+        });
     }
 
     /// Logs outgrow what is kept of them, and yet last for as long as a snapshot is on its way.
@@ -255,6 +294,7 @@ impl Plan {
             fault_every_us: random.magnitude(20_000..1_000_000),
             strikes_max: u64::MAX,
             has_journals: false,
+            offload: None,
             safety_us: random.range(1_000_000..6_000_000),
             drifts_ppm: (0..members + spares).map(|_| drift(random)).collect(),
         }
@@ -337,6 +377,9 @@ impl Shrink for Plan {
         smaller.extend(better.map(|network| Self { network, ..self.clone() }));
         if self.drifts_ppm.iter().any(|drift| *drift != 0) {
             smaller.push(Self { drifts_ppm: vec![0; self.hosts()], ..self.clone() });
+        }
+        if self.offload.is_some() {
+            smaller.push(Self { offload: None, ..self.clone() });
         }
         if self.has_journals {
             smaller.push(Self { has_journals: false, ..self.clone() });

@@ -1,6 +1,6 @@
 //! Defects put in on purpose, to prove that the oracles see them.
 
-use super::world::World;
+use super::{kernel::Leaves, world::World};
 use ashlar_vr::{Entry, EpochStart, Kind, Message, Mode, Status, View, Write};
 use std::{fmt, net::SocketAddr, str::FromStr};
 
@@ -51,11 +51,37 @@ pub enum Sabotage {
     EarlyEpoch,
     /// A journal's writes count as persistent without a sync.
     SkipSync,
+    /// A process does not shut programs out before it does anything else.
+    SkipFence,
+    /// A process takes what programs have taken before it shuts them out.
+    DrainBeforeFence,
+    /// Who is about to lead leaves what programs have taken where it is.
+    DropSlotsToLead,
+    /// What programs took in one view is put in in the next.
+    ApplyOldSlots,
+    /// Programs go on for a process that is gone, or stands still, for ever.
+    OutliveProcess,
+    /// Programs acknowledge what finds no slot.
+    AcknowledgeUnstored,
+    /// Programs acknowledge every place that they have, whatever a frame has there.
+    AcknowledgeOtherContent,
+    /// A repeat is acknowledged with the place that programs saw last, not with the one that they have.
+    AcknowledgeLastSeen,
+    /// A leader waits for programs to tell it of a quorum.
+    SkipOwnLook,
+    /// A leader takes any acknowledgement that programs pass for a quorum.
+    BelieveSignals,
+    /// An acknowledgement is noted for another member, too.
+    NoteTwice,
+    /// Programs do not learn what the process has appended.
+    KeepTail,
+    /// A process starts beside programs that still acknowledge for a former one.
+    SkipAdoption,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 35] = [
         Self::ForgetPromise,
         Self::RestartEmpty,
         Self::SpeakBeforeSync,
@@ -78,6 +104,19 @@ impl Sabotage {
         Self::ForgetMembers,
         Self::EarlyEpoch,
         Self::SkipSync,
+        Self::SkipFence,
+        Self::DrainBeforeFence,
+        Self::DropSlotsToLead,
+        Self::ApplyOldSlots,
+        Self::OutliveProcess,
+        Self::AcknowledgeUnstored,
+        Self::AcknowledgeOtherContent,
+        Self::AcknowledgeLastSeen,
+        Self::SkipOwnLook,
+        Self::BelieveSignals,
+        Self::NoteTwice,
+        Self::KeepTail,
+        Self::SkipAdoption,
     ];
 
     /// Its name on the command line.
@@ -105,6 +144,19 @@ impl Sabotage {
             Self::ForgetMembers => "forget-members",
             Self::EarlyEpoch => "early-epoch",
             Self::SkipSync => "skip-sync",
+            Self::SkipFence => "skip-fence",
+            Self::DrainBeforeFence => "drain-before-fence",
+            Self::DropSlotsToLead => "drop-slots-to-lead",
+            Self::ApplyOldSlots => "apply-old-slots",
+            Self::OutliveProcess => "outlive-process",
+            Self::AcknowledgeUnstored => "acknowledge-unstored",
+            Self::AcknowledgeOtherContent => "acknowledge-other-content",
+            Self::AcknowledgeLastSeen => "acknowledge-last-seen",
+            Self::SkipOwnLook => "skip-own-look",
+            Self::BelieveSignals => "believe-signals",
+            Self::NoteTwice => "note-twice",
+            Self::KeepTail => "keep-tail",
+            Self::SkipAdoption => "skip-adoption",
         }
     }
 }
@@ -139,7 +191,7 @@ impl World {
                 vote.head_op = vote.commit.max(vote.head_op.saturating_sub(1));
             }
             (Sabotage::ViewOfLastEntry, Message::DoViewChange(vote)) => {
-                let replica = self.hosts[from].replica.as_ref();
+                let replica = self.hosts[from].replica();
                 let last = replica.and_then(|replica| replica.log().get(vote.head_op));
                 vote.last_normal = last.map_or(vote.last_normal, |entry| entry.view);
             }
@@ -159,35 +211,44 @@ impl World {
         }
     }
 
-    /// What a host with a defect makes of a message before it handles it: perhaps it handles another one, too, as
-    /// if somebody had sent it.
+    /// What a host with a defect makes of a message before it handles it: perhaps it handles others, too, as if somebody
+    /// had sent them.
     pub(super) fn misreceive(
         &mut self,
         from: usize,
         to: usize,
         message: &Message,
-    ) -> Option<(SocketAddr, Message)> {
-        let sabotage = self.sabotage?;
+    ) -> Vec<(SocketAddr, Message)> {
+        let Some(sabotage) = self.sabotage else { return Vec::new() };
+        self.leave_wrongly(to, message);
         let source = self.hosts[from].address;
-        let replica = self.hosts[to].replica.as_ref()?;
+        let Some(replica) = self.hosts[to].replica() else { return Vec::new() };
         match (sabotage, message) {
             (Sabotage::AcknowledgeAnything, Message::Prepare { view, entries, .. }) => {
-                let (view, last) = (*view, entries.last()?);
-                let (op, digest) = (last.op, last.digest);
+                let Some(last) = entries.last() else { return Vec::new() };
+                let (view, op, digest) = (*view, last.op, last.digest);
                 self.send(to, source, Message::PrepareOk { view, op, digest });
             }
             (Sabotage::AcknowledgeAfterLeaving, Message::Prepare { view, entries, .. })
                 if *view < replica.view() =>
             {
-                let (view, last) = (*view, entries.last()?);
-                let (op, digest) = (last.op, last.digest);
+                let Some(last) = entries.last() else { return Vec::new() };
+                let (view, op, digest) = (*view, last.op, last.digest);
                 self.send(to, source, Message::PrepareOk { view, op, digest });
             }
             (Sabotage::CountTwice, Message::PrepareOk { .. }) => {
                 let members = replica.configuration().members().iter();
                 let mut others =
                     members.filter(|at| **at != source && **at != self.hosts[to].address);
-                return others.next().map(|other| (*other, message.clone()));
+                let other = others.next().map(|other| (*other, message.clone()));
+                return other.into_iter().collect();
+            }
+            (Sabotage::BelieveSignals, Message::PrepareOk { .. })
+                if self.hosts[to].allowed.quorum && replica.is_leader() =>
+            {
+                let members = replica.configuration().members().iter();
+                let others = members.filter(|at| **at != self.hosts[to].address);
+                return others.map(|other| (*other, message.clone())).collect();
             }
             (Sabotage::SpeakWhileRecovering, Message::Recovery { nonce, .. })
                 if replica.status() == Status::Recovering =>
@@ -207,15 +268,33 @@ impl World {
             {
                 let after = replica.commit().min(replica.log().whole_op());
                 let is_here = replica.log().digest_at(*head_op) == Some(*head_digest);
-                let promise = self.hosts[to].disk.current().promise.clone()?;
-                if !is_here {
+                let promise = self.hosts[to].disk.current().promise.clone();
+                if let Some(promise) = promise.filter(|_| !is_here) {
                     let write = Write::Install { after, entries: Vec::new(), promise };
                     self.hosts[to].disk.write(write);
                 }
             }
             _ => {}
         }
-        None
+        Vec::new()
+    }
+
+    /// A process with a defect is about to leave its view, and does not take what programs have taken.
+    fn leave_wrongly(&mut self, host: usize, message: &Message) {
+        let view = match message {
+            Message::StartViewChange { view, .. } | Message::StartView { view, .. } => *view,
+            Message::DoViewChange(vote) => vote.view,
+            _ => View::default(),
+        };
+        let Some(replica) = self.hosts[host].replica() else { return };
+        let group = replica.configuration();
+        let leaves = (view > replica.view() && view.epoch() == group.epoch()).then(|| {
+            let leads = group.members()[group.leader_of(view)] == self.hosts[host].address;
+            if leads { Leaves::ToLead } else { Leaves::ToFollow }
+        });
+        if let Some(mut kernel) = self.kernel(host) {
+            kernel.leaves_for = leaves;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     client::{Client, Operation},
     coverage::Coverage,
     host::Host,
+    kernel::Kernel,
     oracle::Oracles,
     plan::Plan,
 };
@@ -19,7 +20,7 @@ use crate::{
 };
 use ashlar_vr::{Configuration, Message, ReadAnswer, ReadId, Reply, Request};
 use bytes::Bytes;
-use std::net::SocketAddr;
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 /// More events than this in one run, and the world feeds on itself.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -37,6 +38,12 @@ pub(super) enum Event {
     Start { host: usize },
     /// A message between replicas arrives.
     Message { from: usize, to: usize, message: Box<Message> },
+    /// The program of a host runs on.
+    Kernel { host: usize },
+    /// A message that the program of a host has left to the process arrives there.
+    Passed { from: usize, to: usize, message: Box<Message> },
+    /// The program of a host has woken the process.
+    Woken { host: usize },
     /// A write is synced.
     Synced { host: usize, incarnation: Incarnation, number: u64, write: WriteId },
     /// A replica's timeout may be due.
@@ -130,7 +137,14 @@ impl Simulation for World {
         let is_about_journals = matches!(options.sabotage, None | Some(Sabotage::SkipSync));
         let has_journals = plan.has_journals && is_about_journals;
         let host = |at: usize| Host::new(address(at), plan.drifts_ppm[at], has_journals);
-        let hosts: Vec<_> = (0..plan.hosts()).map(host).collect();
+        let mut hosts: Vec<_> = (0..plan.hosts()).map(host).collect();
+        if let Some(offload) = &plan.offload {
+            let mut random = Random::new(offload.seed);
+            for (at, allowed) in hosts.iter_mut().zip(&offload.allowed) {
+                let kernel = Kernel::new(random.fork(), offload.slots_max, options.sabotage);
+                (at.kernel, at.allowed) = (Some(Rc::new(RefCell::new(kernel))), *allowed);
+            }
+        }
         let parties = plan.hosts() + plan.clients() + 1;
         let network = Network::new(parties, plan.network.clone());
         let writers = plan
@@ -198,6 +212,7 @@ impl Simulation for World {
         self.coverage.messages_lost = counts.lost;
         self.coverage.messages_duplicated = counts.duplicated;
         self.coverage.messages_reordered = counts.reordered;
+        self.count_programs();
         Ended {
             plan: self.plan.to_string(),
             coverage: self.coverage,
@@ -209,7 +224,7 @@ impl Simulation for World {
 
 impl World {
     fn happen(&mut self, event: Event) -> Checked {
-        if let Some(host) = awaited(&event)
+        if let Some(host) = self.awaited(&event)
             && self.hosts[host].paused_until_us > self.queue.now_us()
         {
             let at_us = self.hosts[host].paused_until_us;
@@ -218,7 +233,10 @@ impl World {
         }
         match event {
             Event::Start { host } => self.start(host),
-            Event::Message { from, to, message } => self.deliver(from, to, *message),
+            Event::Message { from, to, message } => self.arrive(from, to, *message),
+            Event::Kernel { host } => self.run_kernel(host),
+            Event::Passed { from, to, message } => self.deliver(from, to, *message),
+            Event::Woken { host } => self.woken(host),
             Event::Synced { host, incarnation, number, write } => {
                 self.synced(host, incarnation, number, write)
             }
@@ -269,16 +287,19 @@ impl World {
         let at_us = self.queue.now_us();
         Box::new(Violation { oracle, at_us, detail, context: Vec::new() })
     }
-}
 
-/// The host whose process the event waits for, if that stands still.
-fn awaited(event: &Event) -> Option<usize> {
-    match event {
-        Event::Message { to: host, .. }
-        | Event::Synced { host, .. }
-        | Event::Timeout { host, .. }
-        | Event::Request { host, .. }
-        | Event::Question { host, .. } => Some(*host),
-        _ => None,
+    /// The host whose process the event waits for, if that stands still.
+    fn awaited(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Message { to, message, .. } if self.is_for_kernel(*to, message) => None,
+            Event::Message { to: host, .. }
+            | Event::Passed { to: host, .. }
+            | Event::Woken { host }
+            | Event::Synced { host, .. }
+            | Event::Timeout { host, .. }
+            | Event::Request { host, .. }
+            | Event::Question { host, .. } => Some(*host),
+            _ => None,
+        }
     }
 }

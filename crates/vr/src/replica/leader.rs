@@ -193,6 +193,8 @@ impl<S: Service> Replica<S> {
     /// Gives the requests that wait their places, as many as may be under way.
     pub(super) fn flush(&mut self) {
         let now_us = self.now_us;
+        // What is sent only when it is known whether more follows.
+        let mut last: Option<(Members, Message)> = None;
         while let Some(entries) = self.next_batch() {
             let bytes = entries.iter().map(Entry::bytes).sum();
             let (first_op, last_op) = (entries[0].op, self.log.head_op());
@@ -215,8 +217,14 @@ impl<S: Service> Replica<S> {
             }
             let (view, commit) = (self.view, self.commit);
             let message = prepare(&self.log, view, commit, entries);
-            self.multicast(to, message);
+            if let Some((receivers, message)) = last.replace((to, message)) {
+                let all_get_more = receivers.iter().all(|place| to.contains(place));
+                self.multicast(receivers, followed(message, all_get_more));
+            }
             self.advance_commit(now_us);
+        }
+        if let Some((receivers, message)) = last {
+            self.multicast(receivers, message);
         }
     }
 
@@ -319,8 +327,9 @@ impl<S: Service> Replica<S> {
             peer.sent(now_us, entries.last().expect("the log reaches there").op, bytes);
             messages.push(prepare(log, *view, *commit, entries));
         }
-        for message in messages {
-            self.send(place, message);
+        let count = messages.len();
+        for (message, number) in messages.into_iter().zip(1..) {
+            self.send(place, followed(message, number < count));
         }
         if is_behind {
             let to = self.configuration.members()[place];
@@ -460,7 +469,15 @@ impl<S: Service> Replica<S> {
 fn prepare(log: &Log, view: View, commit: u64, entries: Vec<Entry>) -> Message {
     let first_op = entries.first().expect("one entry at least").op;
     let previous = log.digest_at(first_op - 1).expect("a leader's log is whole");
-    Message::Prepare { view, commit, previous, entries }
+    Message::Prepare { view, commit, previous, is_followed: false, entries }
+}
+
+/// The same message, if more is sent right behind it.
+fn followed(mut message: Message, by_more: bool) -> Message {
+    if let Message::Prepare { is_followed, .. } = &mut message {
+        *is_followed = by_more;
+    }
+    message
 }
 
 /// Whether requests that wait are enough for a message: more of them would not share it.

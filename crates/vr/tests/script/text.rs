@@ -35,7 +35,7 @@ fn span(entries: &[Entry]) -> String {
 /// A message, its name first: that is what scripts choose by.
 pub(crate) fn message(message: &Message) -> String {
     match message {
-        Message::Prepare { view, commit, previous: _, entries } => {
+        Message::Prepare { view, commit, entries, .. } => {
             format!("Prepare {} in {view}, commit {commit}", span(entries))
         }
         Message::PrepareOk { view, op, .. } => format!("PrepareOk {op} in {view}"),

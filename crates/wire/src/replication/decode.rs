@@ -4,7 +4,7 @@ use super::{
     ADDRESS_BYTES, Epoch, FRAME_BYTES_MAX, Found, Frame, HEADER_BYTES, Header, PRESENT, Read,
     ReadAnswer, Scope, answer, body::Body, entry, kind,
 };
-use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION, checksum_of};
+use ashlar_fastpath::replication::{FOLLOWED, MAGIC, NO_PLACE, VERSION, checksum_of};
 use ashlar_vr::{
     Answer, ClientId, DoViewChange, Entry, EpochStart, Kind, MEMBERS_MAX, Message,
     OPERATION_BYTES_MAX, RESULT_BYTES_MAX, Reply, Request, SnapshotPart, View,
@@ -209,7 +209,8 @@ fn replica(header: &Header, mut body: Body) -> Result<Message, DecodeError> {
             {
                 return Err(DecodeError::Invalid { field: "entries" });
             }
-            return Ok(Message::Prepare { view, commit, previous, entries });
+            let is_followed = header.detail == FOLLOWED;
+            return Ok(Message::Prepare { view, commit, previous, is_followed, entries });
         }
         kind::NEW_STATE => return Ok(Message::NewState { entries: entries(header, body)? }),
         kind::SNAPSHOT => {

@@ -4,7 +4,7 @@ use super::{
     Epoch, Frame, HEADER_BYTES, Header, PRESENT, ReadAnswer, Scope, answer, entry, kind,
     put_address,
 };
-use ashlar_fastpath::replication::{MAGIC, NO_PLACE, VERSION, checksum_of};
+use ashlar_fastpath::replication::{FOLLOWED, MAGIC, NO_PLACE, VERSION, checksum_of};
 use ashlar_vr::{Answer, Entry, Message, Request, View};
 use core::net::SocketAddr;
 use zerocopy::IntoBytes;
@@ -106,8 +106,9 @@ fn entries(header: &mut Header, entries: &[Entry], out: &mut Vec<u8>) {
 fn replica(header: &mut Header, message: &Message, out: &mut Vec<u8>) {
     let bits = |view: View| view.bits().into();
     match message {
-        Message::Prepare { view, commit, previous, entries: new } => {
+        Message::Prepare { view, commit, previous, is_followed, entries: new } => {
             header.kind = kind::PREPARE;
+            header.detail = if *is_followed { FOLLOWED } else { 0 };
             (header.view, header.commit) = (bits(*view), (*commit).into());
             header.op = new.first().map_or(0, |first| first.op).into();
             header.digest = new.last().map_or(0, |last| last.digest).into();

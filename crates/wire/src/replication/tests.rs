@@ -55,9 +55,15 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 fn message() -> impl Strategy<Value = Message> {
     let word = any::<u64>;
     prop_oneof![
-        (view(), word(), word(), entries()).prop_map(|(view, commit, previous, entries)| {
-            Message::Prepare { view, commit, previous, entries }
-        }),
+        (view(), word(), word(), any::<bool>(), entries()).prop_map(
+            |(view, commit, previous, is_followed, entries)| Message::Prepare {
+                view,
+                commit,
+                previous,
+                is_followed,
+                entries
+            }
+        ),
         (view(), word(), word()).prop_map(|(view, op, digest)| Message::PrepareOk {
             view,
             op,

@@ -24,7 +24,7 @@ impl Agreement {
 
 impl World {
     pub(super) fn look_at_agreement(&mut self, host: usize) -> Checked {
-        let Some(replica) = self.hosts[host].replica.as_ref() else { return Ok(()) };
+        let Some(replica) = self.hosts[host].replica() else { return Ok(()) };
         let (executed, log) = (replica.executed(), replica.log());
         let agreement = &mut self.oracles.agreement;
         let first = (agreement.seen[host] + 1).max(log.base_op());

@@ -6,7 +6,7 @@ use ashlar_vr::Mode;
 impl World {
     pub(super) fn look_at_bounds(&mut self, host: usize) -> Checked {
         let options = self.plan.options;
-        let Some(replica) = self.hosts[host].replica.as_ref() else { return Ok(()) };
+        let Some(replica) = self.hosts[host].replica() else { return Ok(()) };
         let sessions = replica.sessions().len();
         if sessions > options.sessions_max {
             let detail = format!("host {host} keeps {sessions} sessions");

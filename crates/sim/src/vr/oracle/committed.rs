@@ -66,7 +66,7 @@ impl World {
     }
 
     pub(super) fn look_at_commit(&mut self, host: usize) -> Checked {
-        let Some(replica) = self.hosts[host].replica.as_ref() else { return Ok(()) };
+        let Some(replica) = self.hosts[host].replica() else { return Ok(()) };
         if replica.status() == Status::Joining {
             return Ok(());
         }

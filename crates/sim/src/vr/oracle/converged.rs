@@ -6,7 +6,7 @@ impl World {
     pub(super) fn judge_convergence(&mut self) -> Checked {
         let members = self.members();
         let replicas = self.hosts.iter().filter(|host| members.contains(&host.address));
-        let mut replicas = replicas.filter_map(|host| host.replica.as_ref());
+        let mut replicas = replicas.filter_map(|host| host.replica());
         let Some(first) = replicas.next() else { return Ok(()) };
         for other in replicas {
             if other.service() != first.service() {

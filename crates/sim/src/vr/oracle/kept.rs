@@ -30,14 +30,24 @@ impl World {
     }
 
     pub(super) fn look_at_what_is_kept(&mut self, host: usize) -> Checked {
-        let Some(replica) = self.hosts[host].replica.as_ref() else { return Ok(()) };
+        let Some(replica) = self.hosts[host].replica() else { return Ok(()) };
         let Some((view, op, digest)) = self.oracles.kept[host] else { return Ok(()) };
-        if replica.status() != Status::Normal || replica.view() != view {
+        // Whoever has left a view votes with its log, perhaps for itself, until it has another one.
+        let log_of = match replica.status() {
+            Status::Normal => Some(replica.view()),
+            Status::ViewChange => Some(replica.last_normal()),
+            Status::Recovering | Status::Joining | Status::Retired => None,
+        };
+        if log_of != Some(view) {
             return Ok(());
         }
         let log = replica.log();
-        // What is in a snapshot is there, and a disk that has lost an entry knows it.
-        let is_excused = op < log.base_op() || log.holes().contains(&op);
+        // What is in a snapshot is there, and a disk that has lost an entry knows it;
+        // what programs have taken will be put in before it leaves.
+        let kernel = self.hosts[host].kernel.as_ref().map(|kernel| kernel.borrow());
+        let kernel = kernel.filter(|_| replica.status() == Status::Normal);
+        let is_in_slot = kernel.is_some_and(|kernel| kernel.holds(view, op, digest));
+        let is_excused = op < log.base_op() || log.holes().contains(&op) || is_in_slot;
         if !is_excused && log.digest_at(op) != Some(digest) {
             let head = log.head_op();
             let detail = format!(

@@ -11,7 +11,7 @@ impl World {
     pub(super) fn look_at_leader(&mut self, host: usize) -> Checked {
         let at = &self.hosts[host];
         let Some(view) =
-            at.replica.as_ref().filter(|replica| replica.is_leader()).map(|replica| replica.view())
+            at.replica().filter(|replica| replica.is_leader()).map(|replica| replica.view())
         else {
             return Ok(());
         };

@@ -1,6 +1,7 @@
 //! What must hold, one property a file. Oracles know nothing of how replicas provide it.
 
 mod agreement;
+mod alive;
 mod bounded;
 mod committed;
 mod converged;
@@ -71,6 +72,15 @@ impl World {
         self.hear_promise(host, message)?;
         self.hear_what_is_kept(host, message)?;
         self.hear_what_is_stored(host, message)
+    }
+
+    /// Hears what a program says for a replica, when it decides to: nobody can keep it from that later.
+    pub(super) fn oracles_hear_program(&mut self, host: usize, message: &Message) -> Checked {
+        if self.judge_of == Judge::Clients {
+            return Ok(());
+        }
+        self.hear_who_lives(host)?;
+        self.oracles_hear(host, message)
     }
 
     /// Judges the whole run.
