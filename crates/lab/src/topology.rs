@@ -60,7 +60,7 @@ pub struct Host {
 
 impl Host {
     /// The switch's port that this host's link ends at: it bears the host's name.
-    pub(crate) fn port(&self) -> &str {
+    pub fn port(&self) -> &str {
         &self.name
     }
 }

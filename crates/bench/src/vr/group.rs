@@ -151,7 +151,7 @@ impl<'a> Group<'a> {
         let batch = batch.map(|entries| format!("batch_entries_max = {entries}\n"));
         let programs = match self.site {
             Site::Loopback => String::new(),
-            Site::Lab(_, programs) => format!("programs = {programs:?}\n"),
+            Site::Lab(_, programs) => format!("programs = {programs:?}\nxdp = \"native\"\n"),
         };
         format!(
             "[cluster]\nid = \"{CLUSTER}\"\n[node]\nname = \"n{place}\"\ndata = {data:?}\n\

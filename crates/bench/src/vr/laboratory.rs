@@ -6,7 +6,8 @@ use super::processes::system;
 use super::spec::{Case, Offload, VrSpec};
 use super::{directory, load};
 use crate::comparison::ComparisonError;
-use ashlar_lab::{CLIENT, Engine, Lab, LabSpec};
+use ashlar_kernel::chaos::{Attachment, Chaos, XdpMode};
+use ashlar_lab::{CLIENT, Engine, Host, Lab, LabSpec, Role, SWITCH};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +15,10 @@ use tempfile::TempDir;
 
 /// A lab, and a file system where programs are pinned. Both are gone when this is dropped.
 pub(super) struct Laboratory {
-    // Dropped first: its processes use the file system.
+    /// At each port of the switch: a virtual pair delivers what a program answers only where its other end has a program, too. These
+    /// have no configuration, and pass everything.
+    _ports: Vec<Chaos>,
+    // Its processes use the file system.
     lab: Lab,
     programs: Mounted,
 }
@@ -33,7 +37,16 @@ impl Laboratory {
             .start_nodes(false)
             .executable(&spec.executable);
         let lab = Lab::up(&spec)?.down_on_drop();
-        Ok(Self { lab, programs })
+        let hosts = lab.hosts().filter(|host| host.role != Role::Switch);
+        let ports: Vec<&str> = hosts.map(Host::port).collect();
+        let attach = |port: &&str| {
+            let mut chaos = Chaos::load()?;
+            chaos.attach(port, Attachment::Xdp(XdpMode::Native)).map(|()| chaos)
+        };
+        let attached = lab.within(SWITCH, || ports.iter().map(attach).collect());
+        let attached: Result<Vec<Chaos>, ashlar_kernel::Error> = attached?;
+        let failed = |error| system("attach to the switch".to_owned())(io::Error::other(error));
+        Ok(Self { _ports: attached.map_err(failed)?, lab, programs })
     }
 
     /// Measures a group, seen from the client's host.

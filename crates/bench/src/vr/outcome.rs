@@ -215,28 +215,24 @@ impl Outcome {
             let mut cases: Vec<usize> = cases.collect();
             cases.sort_by_key(|place| (self.cases[*place].clients, self.cases[*place].value));
             let (Some(fewest), Some(most)) = (cases.first(), cases.last()) else { continue };
-            let (name, ratio) = (offload.name(), |one, other, case, metric: Metric| {
-                experiment::ratio(&self.samples, (one, other), case, metric)
-            });
-            quoted.push((
-                format!("vr_{name}_over_none_n{members}_throughput"),
-                self.best_ratio((with, none), &cases),
-            ));
-            quoted.push((
-                format!("vr_none_over_{name}_n{members}_p50"),
-                ratio(none, with, *fewest, p50),
-            ));
-            quoted.push((
-                format!("vr_none_over_{name}_n{members}_p99"),
-                ratio(none, with, *fewest, p99),
-            ));
-            for (who, metric) in [
-                ("leader", leader_cpu as Metric),
-                ("follower", follower_cpu),
-                ("machine", machine_cpu),
-            ] {
-                let name = format!("vr_none_over_{name}_n{members}_{who}_cpu");
-                quoted.push((name, ratio(none, with, *most, metric)));
+            let name = offload.name();
+            let over_none = format!("vr_{name}_over_none_n{members}");
+            let none_over = format!("vr_none_over_{name}_n{members}");
+            let ratio =
+                |pair, case, metric: Metric| experiment::ratio(&self.samples, pair, case, metric);
+            let pair = (none, with);
+            let best = self.best_ratio((with, none), &cases);
+            quoted.push((format!("{over_none}_throughput"), best));
+            let few = ratio((with, none), *fewest, rate);
+            quoted.push((format!("{over_none}_throughput_few_clients"), few));
+            quoted.push((format!("{none_over}_p50"), ratio(pair, *fewest, p50)));
+            quoted.push((format!("{none_over}_p99"), ratio(pair, *fewest, p99)));
+            let costs: [(&str, Metric); 3] =
+                [("leader", leader_cpu), ("follower", follower_cpu), ("machine", machine_cpu)];
+            for (who, metric) in costs {
+                quoted.push((format!("{none_over}_{who}_cpu"), ratio(pair, *most, metric)));
+                let few = ratio(pair, *fewest, metric);
+                quoted.push((format!("{none_over}_{who}_cpu_few_clients"), few));
             }
         }
         self.ratios.extend(quoted.into_iter().filter_map(|(name, ratio)| Some((name, ratio?))));

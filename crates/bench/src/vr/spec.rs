@@ -239,7 +239,9 @@ impl VrSpec {
         let is_closed = self.arrival == Arrival::Closed;
         match subject {
             Subject::Vr => true,
-            Subject::Offloaded(Offload::EarlyAck) => case.mode == Mode::Volatile,
+            Subject::Offloaded(Offload::EarlyAck) => {
+                case.mode == Mode::Volatile && case.members > 1
+            }
             Subject::Offloaded(_) => case.members > 1,
             Subject::Udp | Subject::Exchange => {
                 let fits = case.value.bytes() <= DATAGRAM_VALUE_BYTES_MAX;

@@ -18,7 +18,7 @@ use std::time::Duration;
   ashlar bench vr --modes volatile --clients 64 --rate 20000
   ashlar bench vr --offload none,fanout,early-ack,quorum,all --modes volatile --members 3,5,7 --clients 2,8,32 --batch 1
 
-Members are processes on this machine's loopback; root is not needed. Durable groups write to the \
+Members are processes on this machine's loopback, and root is not needed, but with --offload, which builds a lab. Durable groups write to the \
 disk of --directory: name one that is a disk, not memory. With --rate, only groups and --peer are \
 measured. etcd is Debian's package `etcd-server`.")]
 pub(super) struct Args {
