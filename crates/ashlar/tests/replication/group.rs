@@ -3,11 +3,12 @@
 use crate::steady::Usage;
 use ashlar_kernel::{probe::Feature, testing::ledger};
 use ashlar_lab::{CLIENT, Chaos, Engine, FaultAction, FrameMatch, Lab, LabSpec, Role};
+use rustix::process::{Pid, Signal};
 use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -35,11 +36,28 @@ pub(crate) struct Group {
     /// By host.
     processes: Vec<Option<Child>>,
     members: Vec<SocketAddr>,
+    /// What programs in the kernel do at first, by host; empty where none are used.
+    offloads: Vec<&'static str>,
 }
+
+/// A file system of BPF is mounted there, for programs.
+const PROGRAMS: &str = "programs";
+/// Where replicas tell what they count.
+const ADMIN_PORT: u16 = 9970;
 
 impl Group {
     /// Builds the laboratory and starts the group; none where that is not possible.
     pub(crate) fn start(test: &str, letter: char, mode: Mode) -> Option<Self> {
+        Self::start_with(test, letter, mode, &[])
+    }
+
+    /// The same with programs in the kernel of each host, as `offload` in its configuration names them.
+    pub(crate) fn start_with(
+        test: &str,
+        letter: char,
+        mode: Mode,
+        offloads: &[&'static str],
+    ) -> Option<Self> {
         let needs = [
             Feature::Root,
             Feature::NetworkNamespaces,
@@ -58,7 +76,15 @@ impl Group {
             .engine(Engine::Synthetic);
         let lab = Lab::up(&spec).unwrap().down_on_drop();
         let directory = tempfile::tempdir().unwrap();
-        let mut group = Self { lab, directory, mode, processes: Vec::new(), members: Vec::new() };
+        let offloads = offloads.to_vec();
+        if !offloads.is_empty() {
+            let programs = directory.path().join(PROGRAMS);
+            fs::create_dir(&programs).unwrap();
+            let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&programs).status();
+            assert!(mounted.unwrap().success());
+        }
+        let (processes, members) = (Vec::new(), Vec::new());
+        let mut group = Self { lab, directory, mode, processes, members, offloads };
         group.processes.resize_with(HOSTS, || None);
         group.members = (0..3).map(|host| group.address(host)).collect();
         for host in 0..3 {
@@ -111,13 +137,18 @@ impl Group {
         let (name, address) = (Self::host(host), self.address(host));
         let file = self.file(host);
         let data = self.directory.path().join(&name);
+        let admin = SocketAddr::from((address.ip(), ADMIN_PORT));
+        let programs = self.directory.path().join(PROGRAMS);
+        let offload = self.offloads.get(host).map(|names| format!("offload = [{names}]\n"));
+        let offload = offload.unwrap_or_default();
         let configuration = format!(
             "[cluster]\nid = \"{CLUSTER}\"\n[node]\nname = \"{name}\"\ndata = {data:?}\n\
-             [replication]\nlisten = \"{address}\"\n[[replication.group]]\nnumber = {GROUP}\n\
-             service = \"kv\"\nmode = \"{mode}\"\n{beginning}\n"
+             [admin]\nlisten = \"{admin}\"\n\
+             [replication]\nlisten = \"{address}\"\nprograms = {programs:?}\n\
+             [[replication.group]]\nnumber = {GROUP}\nservice = \"kv\"\nmode = \"{mode}\"\n{offload}{beginning}\n"
         );
         fs::write(&file, configuration).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ashlar"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ashlar"));
         let output = command.arg("format").arg("--config").arg(&file).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
@@ -146,11 +177,74 @@ impl Group {
 
     /// Stops the replica of a host for a while, where it is.
     pub(crate) fn pause(&self, host: usize, time: Duration) {
-        let process = self.processes[host].as_ref().unwrap();
-        let process = rustix::process::Pid::from_child(process);
-        rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+        self.signal(host, Signal::STOP);
         sleep(time);
-        rustix::process::kill_process(process, rustix::process::Signal::CONT).unwrap();
+        self.signal(host, Signal::CONT);
+    }
+
+    pub(crate) fn signal(&self, host: usize, signal: Signal) {
+        let process = Pid::from_child(self.processes[host].as_ref().unwrap());
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
+    /// What the clients' host is told at a replica's admin address.
+    fn admin(&self, host: usize, path: &str, arguments: &[&str]) -> Option<String> {
+        let address = self.address(host).ip();
+        let mut command = self.lab.command(CLIENT, "curl").unwrap();
+        command.args(["--silent", "--fail-with-body", "--max-time", "10"]).args(arguments);
+        let output = command.arg(format!("http://{address}:{ADMIN_PORT}{path}")).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// Switches what programs in a host's kernel do.
+    pub(crate) fn switch(&self, host: usize, offload: &str) {
+        let path = format!("/replication/{GROUP}/offload");
+        let told = self.admin(host, &path, &["--request", "PUT", "--data", offload]);
+        assert_eq!(told.as_deref(), Some(&*format!("{offload}\n")));
+    }
+
+    /// A metric of a replica: the first one that begins so; none if it tells none.
+    pub(crate) fn metric(&self, host: usize, name: &str) -> Option<f64> {
+        let text = self.admin(host, "/metrics", &[])?;
+        let line = text.lines().find(|line| line.starts_with(&format!("ashlar_{name}")))?;
+        line.rsplit_once(' ')?.1.parse().ok()
+    }
+
+    /// How often programs in a host's kernel did something.
+    pub(crate) fn counted(&self, host: usize, outcome: &str) -> f64 {
+        let (name, host_name) = ("replication_kernel_frames_total", Self::host(host));
+        let labels = format!("{{node=\"{host_name}\",outcome=\"{outcome}\"}}");
+        self.metric(host, &format!("{name}{labels}")).unwrap_or(0.0)
+    }
+
+    /// Takes a host off the network, as if it had no power; the `others` have to ask for its Ethernet address anew.
+    pub(crate) fn unplug(&self, host: usize, others: &[usize]) {
+        let ip = |host: usize, arguments: &[&str]| {
+            let command = self.lab.command(&Self::host(host), "ip");
+            assert!(command.unwrap().args(arguments).status().unwrap().success());
+        };
+        ip(host, &["link", "set", "eth0", "down"]);
+        let address = self.address(host).ip().to_string();
+        for other in others {
+            ip(*other, &["neighbour", "flush", "to", &address]);
+        }
+    }
+
+    /// Waits until somebody leads, and says who.
+    pub(crate) fn leader(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leads = |host: &usize| self.metric(*host, "replication_leads") == Some(1.0);
+            if let Some(leader) = (0..3).find(leads) {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+        }
+    }
+
+    /// Everything up to here is committed, as a host's replica knows.
+    pub(crate) fn committed(&self, host: usize) -> f64 {
+        self.metric(host, "replication_committed").unwrap()
     }
 
     /// The most that any of the replicas takes now.
@@ -229,6 +323,11 @@ impl Drop for Group {
             // A test that has failed already may have ended them.
             let _ = process.kill();
             let _ = process.wait();
+        }
+        if !self.offloads.is_empty() {
+            let programs = self.directory.path().join(PROGRAMS);
+            // If it is not there, the test has failed before.
+            let _ = Command::new("umount").arg("--lazy").arg(&programs).status();
         }
         if std::thread::panicking() {
             for host in 0..HOSTS {

@@ -4,6 +4,7 @@
 
 mod clients;
 mod group;
+mod offload;
 mod steady;
 
 use clients::Campaign;
@@ -60,7 +61,12 @@ fn a_member_is_replaced_while_the_group_goes_on() {
 
 /// Whoever dies, stops for a while or loses frames: what clients see has an order, and goes on.
 fn survive(test: &str, letter: char, mode: Mode) {
-    let Some(mut group) = Group::start(test, letter, mode) else { return };
+    let Some(group) = Group::start(test, letter, mode) else { return };
+    survive_with(group, mode, |_, _| ());
+}
+
+/// The same for a group that runs; before each fault, something is done to it by chance.
+fn survive_with(mut group: Group, mode: Mode, then: impl Fn(&Group, u64)) {
     group.lose("5%");
     let campaign = Campaign::start(&group);
     let started = std::time::Instant::now();
@@ -69,6 +75,7 @@ fn survive(test: &str, letter: char, mode: Mode) {
     while started.elapsed() < campaign_time(Duration::from_secs(8)) {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        then(&group, random >> 20);
         let place = (random >> 33) as usize % 3;
         if random >> 62 == 0 {
             group.pause(place, Duration::from_millis(random >> 40 & 511));
