@@ -6,7 +6,7 @@ use crate::packet::XdpFrame;
 use ashlar_fastpath::frame::FrameBytes as _;
 use ashlar_fastpath::replication::{
     Control, Counter, DATAGRAM_HEADER_BYTES, Datagram, FRAME_BYTES_MAX, Follower, HEADER_BYTES,
-    HEADERS_BYTES, PrepareVerdict, SLOTS, STRIPE_BYTES, Slot, checksum, judge_prepare, stripes_of,
+    HEADERS_BYTES, SLOTS, STRIPE_BYTES, Slot, checksum, judge_prepare, stripes_of,
 };
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, xdp_action};
 use aya_ebpf::helpers::generated::{
@@ -73,21 +73,13 @@ fn follow_locked(
     bytes: u32,
     previous: u64,
 ) -> (Counter, Option<Tail>) {
-    let counter = match judge_prepare(&datagram.prepare(bytes, previous), &follower(control)) {
-        PrepareVerdict::Accept if append(frame, datagram, control, bytes) => {
-            Counter::PrepareAccepted
-        }
-        PrepareVerdict::Accept => return (Counter::PrepareDamaged, None),
-        PrepareVerdict::Known => return (Counter::PrepareKnown, None),
-        PrepareVerdict::Off => return (Counter::PrepareOff, None),
-        PrepareVerdict::OtherView => return (Counter::PrepareOtherView, None),
-        PrepareVerdict::NotLeader => return (Counter::PrepareNotLeader, None),
-        PrepareVerdict::LeaseOver => return (Counter::PrepareLeaseOver, None),
-        PrepareVerdict::Length => return (Counter::PrepareLength, None),
-        PrepareVerdict::Gap => return (Counter::PrepareGap, None),
-        PrepareVerdict::OtherLog => return (Counter::PrepareOtherLog, None),
-        PrepareVerdict::Full => return (Counter::PrepareFull, None),
-    };
+    let verdict = judge_prepare(&datagram.prepare(bytes, previous), &follower(control));
+    if let Some(why) = verdict.passes() {
+        return (why, None);
+    }
+    if !append(frame, datagram, control, bytes) {
+        return (Counter::PrepareDamaged, None);
+    }
     // SAFETY: as in `follow`.
     let tail = unsafe {
         Tail {
@@ -96,7 +88,7 @@ fn follow_locked(
             digest: read!(control, tail_digest),
         }
     };
-    (counter, Some(tail))
+    (Counter::PrepareAccepted, Some(tail))
 }
 
 #[inline(always)]

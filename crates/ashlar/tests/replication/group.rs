@@ -196,7 +196,7 @@ impl Group {
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     }
 
-    /// Switches what programs in a host's kernel do.
+    /// Switches what programs in a host's kernel do. Names come in the order in which they are told.
     pub(crate) fn switch(&self, host: usize, offload: &str) {
         let path = format!("/replication/{GROUP}/offload");
         let told = self.admin(host, &path, &["--request", "PUT", "--data", offload]);

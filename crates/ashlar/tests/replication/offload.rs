@@ -140,7 +140,6 @@ fn a_volatile_group_with_programs_survives_deaths_pauses_losses_and_switches() {
             "early-ack,quorum",
             "fanout,early-ack,quorum",
         ];
-        // Names stand in one order.
         group.switch(random as usize % 3, subsets[(random >> 8) as usize % subsets.len()]);
     });
 }

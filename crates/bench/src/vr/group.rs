@@ -57,7 +57,7 @@ impl Shape {
 
 /// Ports of members in a lab.
 const LAB_PORT: u16 = 7_400;
-/// See above.
+/// Ports of admin addresses there.
 const LAB_ADMIN_PORT: u16 = 9_900;
 
 impl Site<'_> {

@@ -1,5 +1,6 @@
 //! Whether a backup's kernel accepts a frame of its leader.
 
+use super::counters::Counter;
 use super::shared::{FRAME_BYTES_MAX, MODE_FOLLOW, SLOTS};
 
 /// A frame with entries, as far as it matters.
@@ -68,6 +69,25 @@ pub enum PrepareVerdict {
     OtherLog,
     /// No slot is free.
     Full,
+}
+
+impl PrepareVerdict {
+    /// Where a frame that is left to user space is counted; none for one that is not.
+    #[inline(always)]
+    pub const fn passes(self) -> Option<Counter> {
+        match self {
+            Self::Accept => None,
+            Self::Known => Some(Counter::PrepareKnown),
+            Self::Off => Some(Counter::PrepareOff),
+            Self::OtherView => Some(Counter::PrepareOtherView),
+            Self::NotLeader => Some(Counter::PrepareNotLeader),
+            Self::LeaseOver => Some(Counter::PrepareLeaseOver),
+            Self::Length => Some(Counter::PrepareLength),
+            Self::Gap => Some(Counter::PrepareGap),
+            Self::OtherLog => Some(Counter::PrepareOtherLog),
+            Self::Full => Some(Counter::PrepareFull),
+        }
+    }
 }
 
 /// Judges a frame with entries.

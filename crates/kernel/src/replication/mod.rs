@@ -2,7 +2,7 @@
 //!
 //! A [`Programs`] is one copy of the programs with memory of its own, which they share with this process: a [`SharedGroup`] for each
 //! group. It is loaded under a name in the BPF file system, by which a later process finds what a former one left behind
-//! ([`fence`]), and attached to the interface of the replication socket. Dropping it, or the death of the process, detaches it.
+//! ([`fence()`]), and attached to the interface of the replication socket. Dropping it, or the death of the process, detaches it.
 //!
 //! ```no_run
 //! use ashlar_kernel::replication::{GroupKey, Programs, Settings, fence};
@@ -139,7 +139,7 @@ impl fmt::Debug for Programs {
 }
 
 impl Programs {
-    /// Creates the maps under the settings' name, which must be free, see [`fence`]. Needs `CAP_BPF` and `CAP_NET_ADMIN`, or root,
+    /// Creates the maps under the settings' name, which must be free, see [`fence()`]. Needs `CAP_BPF` and `CAP_NET_ADMIN`, or root,
     /// and `CAP_SYS_ADMIN` if the BPF file system is yet to be mounted. Nothing is attached, and every group's mode is
     /// [`Mode::Off`].
     ///

@@ -111,15 +111,7 @@ impl Model {
                 expected.accepted = Some(frame);
                 Counter::PrepareAccepted
             }
-            PrepareVerdict::Known => Counter::PrepareKnown,
-            PrepareVerdict::Off => Counter::PrepareOff,
-            PrepareVerdict::OtherView => Counter::PrepareOtherView,
-            PrepareVerdict::NotLeader => Counter::PrepareNotLeader,
-            PrepareVerdict::LeaseOver => Counter::PrepareLeaseOver,
-            PrepareVerdict::Length => Counter::PrepareLength,
-            PrepareVerdict::Gap => Counter::PrepareGap,
-            PrepareVerdict::OtherLog => Counter::PrepareOtherLog,
-            PrepareVerdict::Full => Counter::PrepareFull,
+            verdict => verdict.passes().unwrap(),
         }
     }
 

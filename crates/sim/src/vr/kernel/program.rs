@@ -163,15 +163,7 @@ impl Kernel {
                 self.control.lock = LOCK_FREE;
                 return self.acknowledge(packet.source, slot.view, last);
             }
-            PrepareVerdict::Known => Counter::PrepareKnown,
-            PrepareVerdict::Off => Counter::PrepareOff,
-            PrepareVerdict::OtherView => Counter::PrepareOtherView,
-            PrepareVerdict::NotLeader => Counter::PrepareNotLeader,
-            PrepareVerdict::LeaseOver => Counter::PrepareLeaseOver,
-            PrepareVerdict::Length => Counter::PrepareLength,
-            PrepareVerdict::Gap => Counter::PrepareGap,
-            PrepareVerdict::OtherLog => Counter::PrepareOtherLog,
-            PrepareVerdict::Full => Counter::PrepareFull,
+            verdict => verdict.passes().expect("it is not accepted"),
         };
         self.control.lock = LOCK_FREE;
         self.pass(packet, why);
