@@ -197,7 +197,7 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
     /// Looks at what programs have done, without shutting them out.
     pub fn look(&mut self, now_us: u64) {
         match self.open {
-            Some(Share::Follow { .. }) => self.has_more = !self.take(now_us, TAKEN_MAX),
+            Some(Share::Follow { .. }) => self.has_more = !self.take(now_us),
             Some(Share::Lead { view, place, .. }) => {
                 if let Some(fast_path) = &mut self.fast_path {
                     fast_path.wake_up();
@@ -262,7 +262,7 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
     /// Shuts programs out, and puts in what they have taken.
     fn close(&mut self, now_us: u64) {
         self.shut_out();
-        self.has_more = !self.take(now_us, usize::MAX);
+        self.has_more = !self.take(now_us);
         if self.replica.has_come_early() {
             self.replica.handle_early(now_us);
         }
@@ -276,12 +276,15 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
         }
     }
 
-    /// Puts in what programs have taken, so many messages at most. True if that was all.
-    fn take(&mut self, now_us: u64, messages_max: usize) -> bool {
-        for _ in 0..messages_max {
-            if self.replica.divergence().is_some() {
-                return true;
+    /// Puts in what programs have taken: while they go on, a bounded part of it. True if that was all. Once they are shut out, all of it
+    /// goes in before anything else does.
+    fn take(&mut self, now_us: u64) -> bool {
+        let mut messages = 0;
+        while self.replica.divergence().is_none() {
+            if messages == TAKEN_MAX && self.open.is_some() {
+                return false;
             }
+            messages = TAKEN_MAX.min(messages + 1);
             let Some(taken) = self.fast_path.as_mut().and_then(FastPath::take) else { return true };
             self.busy_us = now_us;
             match taken {
@@ -295,7 +298,7 @@ impl<S: Service, F: FastPath> Accelerated<S, F> {
                 }
             }
         }
-        false
+        true
     }
 
     /// Puts in what backups have acknowledged, as far as it is new.

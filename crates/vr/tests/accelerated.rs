@@ -215,6 +215,29 @@ fn an_entry_that_ends_the_epoch_shuts_programs_out_before_it_is_executed() {
 }
 
 #[test]
+fn much_is_put_in_piece_by_piece_unless_programs_are_shut_out() {
+    for (kind, at_once) in [(Kind::Operation, 256), (Kind::Reconfigure, 300)] {
+        let (mut member, memory) = member(2);
+        let mut previous = 0;
+        for op in 1..=300 {
+            let first = op == 1 && kind == Kind::Reconfigure;
+            let kind = if first { kind } else { Kind::Operation };
+            let next = entry(op, previous, kind, b"10.0.0.1:7000 10.0.0.2:7000");
+            memory.keep(0, &next);
+            previous = next.digest;
+        }
+        member.look(10);
+        assert_eq!(member.replica().log().head_op(), at_once);
+        perform(&mut member, 10);
+        if kind == Kind::Operation {
+            assert_eq!(member.poll_timeout(), Some(10), "the rest waits");
+            member.handle_timeout(10);
+        }
+        assert_eq!(member.replica().log().head_op(), 300);
+    }
+}
+
+#[test]
 fn what_cannot_be_read_or_does_not_follow_is_told() {
     let [first, second] = entries();
     for (kept, lost_op) in [(Taken::Unreadable, 1), (taken(second), 1)] {
